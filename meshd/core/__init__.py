@@ -1,0 +1,1 @@
+"""Pure decisions: standard library only; time comes in as `now`, chance as a seeded generator."""

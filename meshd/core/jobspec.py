@@ -1,0 +1,200 @@
+"""A job's spec: declarative, every key known, every number bounded; the job file is its TOML form.
+
+A job file names a network, its training, the exchange and the ring's size; it holds no code, no
+path and no address. The data is given beside it and named by content hash in the job record.
+Canonical form: JSON with sorted keys and no spaces, so that equal specs are equal bytes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import re
+import tomllib
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from meshd.core.errors import UsageError
+
+NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,31}")
+MAX_JOB_FILE_BYTES = 64 * 1024  # a page of settings; the precedent is the size of a large unit file
+
+
+def _bounded(default: int | float, low: int | float, high: int | float, about: str) -> Any:
+    """A number with its bounds; the type follows the default's."""
+    return field(default=default, metadata={"low": low, "high": high, "about": about})
+
+
+def _choice(default: str, *others: str, about: str) -> Any:
+    """A word out of a fixed set."""
+    return field(default=default, metadata={"choices": (default, *others), "about": about})
+
+
+@dataclass(frozen=True)
+class NetworkSpec:
+    """[network]: which layers, how wide, how aggressively binarized."""
+
+    preset: str = _choice("seed", about="the seed's seven layers, the middle one width x width")
+    width: int = _bounded(512, 8, 16384, "units of each hidden layer")
+    beta_w: int = _bounded(16, 1, 16384, "elements of a weight segment that share one scale")
+    beta_a: int = _bounded(16, 1, 16384, "elements of an activation segment that share one scale")
+    cut: float = _bounded(1.0, 0.01, 1000.0, "straight-through gradients pass where |x| <= cut")
+
+
+@dataclass(frozen=True)
+class TrainingSpec:
+    """[training]: optimizer on the latents and the order of the data."""
+
+    epochs: int = _bounded(5, 1, 10_000, "passes over the training data")
+    batch: int = _bounded(120, 1, 65_536, "samples of one step, over all members")
+    learning_rate: float = _bounded(1e-3, 1e-7, 10.0, "Adam's step size at the start")
+    schedule: str = _choice("linear", "constant", about="linear falls to 5 % at the last step")
+    seed: int = _bounded(0, 0, 2**53 - 1, "of the initial weights and the order of samples")
+
+
+@dataclass(frozen=True)
+class ExchangeSpec:
+    """[exchange]: what crosses the ring."""
+
+    kind: str = _choice("votes", "float32", about="votes: bit planes; float32: the reference")
+    gamma: int = _bounded(256, 8, 65_536, "elements of a gradient segment that share one scale")
+
+
+@dataclass(frozen=True)
+class MeshSpec:
+    """[mesh]: how many machines."""
+
+    members_min: int = _bounded(1, 1, 256, "the job waits for so many machines")
+    members_max: int = _bounded(8, 1, 256, "no more than so many machines take part")
+    copies: int = _bounded(2, 1, 256, "members that hold each slice's state, if so many take part")
+
+
+@dataclass(frozen=True)
+class JobSpec:
+    """A whole job file. Field names are the file's keys."""
+
+    name: str
+    network: NetworkSpec = field(default_factory=NetworkSpec)
+    training: TrainingSpec = field(default_factory=TrainingSpec)
+    exchange: ExchangeSpec = field(default_factory=ExchangeSpec)
+    mesh: MeshSpec = field(default_factory=MeshSpec)
+
+
+TABLES: dict[str, type] = {
+    "network": NetworkSpec,
+    "training": TrainingSpec,
+    "exchange": ExchangeSpec,
+    "mesh": MeshSpec,
+}
+
+Table = TypeVar("Table")
+
+
+def parse_toml(text: str) -> JobSpec:
+    """Read a job file's text.
+
+    Raises:
+        UsageError: not TOML, too large, or not a valid spec; one line that names the key.
+    """
+    if len(text.encode("utf-8", "surrogatepass")) > MAX_JOB_FILE_BYTES:
+        raise UsageError(f"job file: larger than {MAX_JOB_FILE_BYTES} bytes; is it a job file?")
+    try:
+        table = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        reason = str(error).splitlines()[0] if str(error) else "nested too deeply"
+        raise UsageError(f"job file: not valid TOML: {reason}") from None
+    return parse_spec(table)
+
+
+def parse_json(text: str) -> JobSpec:
+    """Read the canonical form back; it is checked as strictly as a file, since it may be a peer's.
+
+    Raises:
+        UsageError: as for `parse_toml`.
+    """
+    if len(text) > MAX_JOB_FILE_BYTES:
+        raise UsageError(f"job spec: larger than {MAX_JOB_FILE_BYTES} bytes")
+    try:
+        table = json.loads(text)
+    except (ValueError, RecursionError):
+        raise UsageError("job spec: not valid JSON") from None
+    if not isinstance(table, dict):
+        raise UsageError("job spec: must be a table")
+    return parse_spec(table)
+
+
+def canonical_json(spec: JobSpec) -> str:
+    """The spec as JSON with sorted keys: equal specs give equal bytes on every machine."""
+    return json.dumps(dataclasses.asdict(spec), sort_keys=True, separators=(",", ":"))
+
+
+def parse_spec(table: dict[str, Any]) -> JobSpec:
+    """Check a table of tables and build the spec.
+
+    Raises:
+        UsageError: unknown key, wrong type, out of bounds, or a contradiction.
+    """
+    _refuse_unknown(table, {"name", *TABLES}, "")
+    name = table.get("name")
+    if not isinstance(name, str) or not NAME.fullmatch(name):
+        raise UsageError(
+            "job file: name: needs 1 to 32 lower-case letters, digits, dots, dashes or"
+            " underscores, beginning with a letter or digit"
+        )
+    parts: dict[str, Any] = {}
+    for key, kind in TABLES.items():
+        part = table.get(key, {})
+        if not isinstance(part, dict):
+            raise UsageError(f"job file: {key}: must be a table, written [{key}]")
+        parts[key] = _parse_table(part, kind, key)
+    spec = JobSpec(name=name, **parts)
+    _refuse_contradictions(spec)
+    return spec
+
+
+def _parse_table(table: dict[str, Any], kind: type[Table], path: str) -> Table:
+    fields = {f.name: f for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    _refuse_unknown(table, set(fields), f"{path}.")
+    values: dict[str, Any] = {}
+    for key, value in table.items():
+        values[key] = _parse_value(value, fields[key], f"{path}.{key}")
+    return kind(**values)
+
+
+def _parse_value(value: Any, spec: dataclasses.Field[Any], path: str) -> Any:
+    """One value against its field's bounds or choices."""
+    if "choices" in spec.metadata:
+        choices = spec.metadata["choices"]
+        if not isinstance(value, str) or value not in choices:
+            raise UsageError(f"job file: {path}: must be one of {', '.join(choices)}")
+        return value
+    low, high = spec.metadata["low"], spec.metadata["high"]
+    whole = isinstance(spec.default, int)
+    if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
+        raise UsageError(f"job file: {path}: must be a {'whole ' if whole else ''}number")
+    if not math.isfinite(value) or not low <= value <= high:
+        raise UsageError(f"job file: {path}: {value} is out of bounds, {low} to {high}")
+    return value if whole else float(value)
+
+
+def _refuse_unknown(table: dict[str, Any], known: set[str], prefix: str) -> None:
+    unknown = sorted(str(key) for key in table if key not in known)
+    if unknown:
+        raise UsageError(
+            f"job file: {prefix}{unknown[0]}: unknown key; known here: {', '.join(sorted(known))}"
+        )
+
+
+def _refuse_contradictions(spec: JobSpec) -> None:
+    mesh, training = spec.mesh, spec.training
+    if mesh.members_min > mesh.members_max:
+        raise UsageError(
+            f"job file: mesh.members_min {mesh.members_min} is more than"
+            f" mesh.members_max {mesh.members_max}; make it smaller"
+        )
+    if training.batch < mesh.members_min:
+        raise UsageError(
+            f"job file: training.batch {training.batch} gives some of mesh.members_min"
+            f" {mesh.members_min} members no sample; make the batch larger"
+        )

@@ -1,0 +1,148 @@
+"""The product of binarized activations with binarized weights, by two routes that agree.
+
+With x_hat = H_beta_a(x), w_hat = H_beta_w(w), and s running over the segments on which both
+scales are constant:
+
+    Y[m, n] = sum_i x_hat[m, i] * w_hat[n, i] = sum_s alpha_a[m, s] * alpha_w[n, s] * dot_s(m, n)
+
+dot_s is a population count over packed words (design section 4). The *native* route packs x and
+calls the kernels of `meshd.bits`; the *tensor* route multiplies dequantized matrices and serves
+every other device and dtype, and the tests as an oracle. They differ only by the order in which
+float32 terms are added.
+
+Backward, both routes, straight through:
+
+    dL/dx = (dL/dY @ w_hat)    where |x| <= cut
+    dL/dw = (dL/dY)^T @ x_hat  where |w| <= cut, if w are latents; uncut if w is already w_hat
+
+The native route keeps two bits and the scales an activation for this, not a float: the packed
+codes, and whether |x| <= cut.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from meshd.bits import ops
+from meshd.hbnn.binarize import Coding, binarize
+
+
+@dataclass(frozen=True)
+class ProductRule:
+    """How a layer binarizes: segment lengths, the activations' coding, the estimator's cut."""
+
+    beta_w: int
+    beta_a: int
+    coding: Coding
+    cut: float | None
+
+
+@dataclass(frozen=True)
+class PackedWeight:
+    """Binarized weights (N, K): words (N, ceil(K/64)) uint64, scales (N, ceil(K/beta_w)) float32.
+
+    Element i of a row is bit i % 64 of word i // 64, set for +; the bits past K are zero.
+    """
+
+    words: NDArray[np.uint64]
+    scales: NDArray[np.float32]
+
+
+def pack_weight(weight: Tensor, beta_w: int) -> PackedWeight:
+    """Binarize and pack latent weights (N, K), with their exact float32 scales."""
+    latents = weight.detach().to(device="cpu", dtype=torch.float32).contiguous()
+    return PackedWeight(*ops.pack_signed(latents.numpy(), beta_w))
+
+
+def unpack_weight(packed: PackedWeight, beta_w: int, length: int) -> Tensor:
+    """Return w_hat (N, K) float32 on the CPU."""
+    return torch.from_numpy(ops.unpack_signed(packed.words, packed.scales, beta_w, length))
+
+
+def native_route_takes(x: Tensor, weight: Tensor) -> bool:
+    """Whether the kernels can do this product: float32 in the CPU's memory on both sides."""
+    return all(t.device.type == "cpu" and t.dtype == torch.float32 for t in (x, weight))
+
+
+def product_tensor(x: Tensor, weight: Tensor, latent: bool, rule: ProductRule) -> Tensor:
+    """Return x_hat @ w_hat^T by dense matrix product: (M, K), (N, K) -> (M, N).
+
+    `weight` holds latents if `latent`, else w_hat.
+    """
+    w_hat = binarize(weight, rule.beta_w, "signed", rule.cut) if latent else weight
+    return binarize(x, rule.beta_a, rule.coding, rule.cut) @ w_hat.T
+
+
+def product_native(
+    x: Tensor, weight: Tensor, packed: PackedWeight | None, rule: ProductRule
+) -> Tensor:
+    """Return x_hat @ w_hat^T by the kernels: (M, K), (N, K) -> (M, N), all float32 on the CPU.
+
+    With `packed` None, `weight` holds latents, packed here; otherwise `weight` is the dequantized
+    `packed`, present for its gradient. Rows of `x` that are not contiguous are copied first.
+    """
+    result: Tensor = _NativeProduct.apply(x, weight, packed, rule)
+    return result
+
+
+class _NativeProduct(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, packed: PackedWeight | None, rule: ProductRule
+    ) -> Tensor:
+        rows = x.detach().contiguous().numpy()
+        pack, multiply = (
+            (ops.pack_unipolar, ops.product_unipolar)
+            if rule.coding == "unipolar"
+            else (ops.pack_signed, ops.product_signed)
+        )
+        words, scales = pack(rows, rule.beta_a)
+        w = packed if packed is not None else pack_weight(weight, rule.beta_w)
+        y = multiply(
+            words, scales, rule.beta_a, w.words, w.scales, rule.beta_w, rows.shape[1]
+        )
+        ctx.rule, ctx.latent_pack = rule, w if packed is None else None
+        ctx.activations = (words, scales)
+        ctx.kept = None if rule.cut is None else np.packbits(np.abs(rows) <= rule.cut, axis=1)
+        ctx.save_for_backward(weight)
+        return torch.from_numpy(y)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+        (weight,) = ctx.saved_tensors
+        grad_x = grad_w = None
+        if ctx.needs_input_grad[0]:
+            grad_x = _grad_activations(ctx, grad, weight)
+        if ctx.needs_input_grad[1]:
+            grad_w = _grad_weight(ctx, grad, weight)
+        return grad_x, grad_w, None, None
+
+
+def _grad_activations(ctx: Any, grad: Tensor, weight: Tensor) -> Tensor:
+    """Return dL/dx (M, K): dY @ w_hat where the activations' cut lets it pass."""
+    length = weight.shape[1]
+    w_hat = weight
+    if ctx.latent_pack is not None:
+        w_hat = unpack_weight(ctx.latent_pack, ctx.rule.beta_w, length)
+    grad_x = grad @ w_hat
+    if ctx.kept is not None:
+        grad_x *= torch.from_numpy(np.unpackbits(ctx.kept, axis=1, count=length))
+    return grad_x
+
+
+def _grad_weight(ctx: Any, grad: Tensor, weight: Tensor) -> Tensor:
+    """Return dL/dw (N, K): dY^T @ x_hat, cut on latents only."""
+    unpack = ops.unpack_unipolar if ctx.rule.coding == "unipolar" else ops.unpack_signed
+    x_hat = torch.from_numpy(unpack(*ctx.activations, ctx.rule.beta_a, weight.shape[1]))
+    grad_w = grad.T @ x_hat
+    if ctx.latent_pack is not None and ctx.rule.cut is not None:
+        grad_w *= weight.abs() <= ctx.rule.cut
+    return grad_w
