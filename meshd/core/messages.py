@@ -261,7 +261,7 @@ class BlobMissing:
     blob: BlobId
 
 
-# --- daemon and its worker (socket pair) -----------------------------------------------------------
+# --- daemon and its worker (socket pair) ---------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -367,7 +367,7 @@ class LocalBody:
 
 @dataclass(frozen=True)
 class LocalReply:
-    """The answer. `code`: an ExitCode; `message`: one line, empty when all is well; `body`: JSON."""
+    """The answer. `code`: an ExitCode; `message`: one line, empty if all is well; `body`: JSON."""
 
     code: int
     message: str
