@@ -98,6 +98,10 @@ class JobRecord:
     """Steps of the whole job; 0 while unknown."""
     checkpoint: Checkpoint = Checkpoint(Step(0), (), ())
     results: tuple[MemberResult, ...] = ()
+    captain: MachineKey = MachineKey("")
+    """Who proposed this generation; empty while the job waits. (generation, captain) names a ring."""
+    parameters: int = 0
+    """Trainable numbers of the network; 0 while unknown."""
 
 
 # --- machine to machine (control links) ----------------------------------------------------------
@@ -158,6 +162,7 @@ class Ready:
     generation: Generation
     port: int
     steps: int
+    parameters: int = 0
 
 
 @dataclass(frozen=True)
@@ -208,6 +213,7 @@ class CheckpointPart:
     step: Step
     slices: tuple[SliceBlob, ...]
     carried: BlobId
+    """The sender's carried error; empty where the exchange carries none."""
     slice_count: int
 
 
@@ -297,10 +303,12 @@ class WorkerPlan:
 
 @dataclass(frozen=True)
 class WorkerReady:
-    """Worker to daemon: data loaded, bulk link listens. `steps`: of the whole job."""
+    """Worker to daemon: data loaded, bulk link listens. `steps`: of the whole job; `parameters`:
+    trainable numbers of the network, for the size of the float32 ring it is compared with."""
 
     port: int
     steps: int
+    parameters: int = 0
 
 
 @dataclass(frozen=True)
