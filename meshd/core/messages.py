@@ -99,7 +99,7 @@ class JobRecord:
     checkpoint: Checkpoint = Checkpoint(Step(0), (), ())
     results: tuple[MemberResult, ...] = ()
     captain: MachineKey = MachineKey("")
-    """Who proposed this generation; empty while the job waits. (generation, captain) names a ring."""
+    """Who proposed this generation, empty while the job waits: the two together name a ring."""
     parameters: int = 0
     """Trainable numbers of the network; 0 while unknown."""
 
