@@ -50,6 +50,7 @@ class TrainingSpec:
     batch: int = _bounded(120, 1, 65_536, "samples of one step, over all members")
     learning_rate: float = _bounded(1e-3, 1e-7, 10.0, "Adam's step size at the start")
     schedule: str = _choice("linear", "constant", about="linear falls to 5 % at the last step")
+    checkpoint_steps: int = _bounded(200, 1, 1_000_000, "steps between checkpoints")
     seed: int = _bounded(0, 0, 2**53 - 1, "of the initial weights and the order of samples")
 
 
@@ -58,7 +59,7 @@ class ExchangeSpec:
     """[exchange]: what crosses the ring."""
 
     kind: str = _choice("votes", "float32", about="votes: bit planes; float32: the reference")
-    gamma: int = _bounded(256, 8, 65_536, "elements of a gradient segment that share one scale")
+    gamma: int = _bounded(256, 64, 65_536, "elements of a gradient segment that share one scale")
 
 
 @dataclass(frozen=True)
@@ -188,6 +189,11 @@ def _refuse_unknown(table: dict[str, Any], known: set[str], prefix: str) -> None
 
 def _refuse_contradictions(spec: JobSpec) -> None:
     mesh, training = spec.mesh, spec.training
+    if spec.exchange.gamma % 64:
+        raise UsageError(
+            f"job file: exchange.gamma {spec.exchange.gamma} must be a multiple of 64, so that"
+            " gradient segments are whole words"
+        )
     if mesh.members_min > mesh.members_max:
         raise UsageError(
             f"job file: mesh.members_min {mesh.members_min} is more than"

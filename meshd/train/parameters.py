@@ -1,0 +1,148 @@
+"""A network's parameters as the ring sees them: slices of one flat vector.
+
+The network itself holds what it computes with: dense parameters as they are, binary layers packed.
+Latents and moments lie in `SliceState`s, one for each slice that this member holds.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from meshd.bits import ops
+from meshd.core.slices import Slice, SliceMap, TensorShape, cut_slices, padding_ranges
+from meshd.hbnn.binarize import quantize_scales
+from meshd.hbnn.networks import binary_layers, parameter_table
+from meshd.train.optimizer import SliceState
+from meshd.train.order import initial_latents
+
+Floats = NDArray[np.float32]
+Words = NDArray[np.uint64]
+
+
+class NetworkParameters:
+    """Joins a network, its slice map and the packed arrays of its binary layers."""
+
+    def __init__(self, net: torch.nn.Sequential, gamma: int) -> None:
+        table = parameter_table(net)
+        self.slice_map: SliceMap = cut_slices(
+            [TensorShape(entry.name, entry.rows, entry.columns, entry.beta) for entry in table],
+            gamma,
+        )
+        self.flat_gradient: Floats = np.zeros(self.slice_map.padded, np.float32)
+        self._padding = padding_ranges(self.slice_map)
+        self._tensors = dict(net.named_parameters())
+        self._layers = binary_layers(net)
+        self._dense: dict[str, Floats] = {}
+        self._packed: dict[str, tuple[Words, Floats]] = {}
+        for entry in table:
+            if entry.beta:
+                self._packed[entry.name] = (
+                    np.zeros((entry.rows, ops.words(entry.columns)), np.uint64),
+                    np.zeros((entry.rows, ops.segments(entry.columns, entry.beta)), np.float32),
+                )
+            else:
+                self._dense[entry.name] = self._tensors[entry.name].detach().numpy().reshape(-1)
+
+    def collect_gradient(self) -> None:
+        """Copy every parameter's gradient into `flat_gradient` and forget it; none counts as 0."""
+        flat = {
+            name: None if tensor.grad is None else tensor.grad.reshape(-1).numpy()
+            for name, tensor in self._tensors.items()
+        }
+        for part in self.slice_map.slices:
+            gradient = flat[part.tensor.name]
+            place = self.flat_gradient[part.offset : part.offset + part.size]
+            place[:] = 0.0 if gradient is None else gradient[part.start : part.stop]
+        for tensor in self._tensors.values():
+            tensor.grad = None
+
+    def clear_padding(self, flat: Floats) -> None:
+        """Zero the elements of a flat vector (padded,) that are no parameter."""
+        for start, stop in self._padding:
+            flat[start:stop] = 0.0
+
+    def real_places(self) -> NDArray[np.bool_]:
+        """Which elements of a flat vector are parameters, bool (padded,)."""
+        real = np.ones(self.slice_map.padded, np.bool_)
+        for start, stop in self._padding:
+            real[start:stop] = False
+        return real
+
+    def segment_correction(self) -> Floats:
+        """Factors (segments,) that turn means over gamma elements into means over the real ones.
+
+        A slice's last segment may hold k < gamma parameters, the rest padding that is 0: its mean
+        is too small by k / gamma.
+        """
+        real = self.real_places().reshape(-1, self.slice_map.gamma).sum(axis=1).astype(np.float32)
+        # A slice's padding is less than gamma, so no segment is empty.
+        return (np.float32(self.slice_map.gamma) / real).astype(np.float32)
+
+    def begin(self, seed: int, held: Iterable[int]) -> dict[int, SliceState]:
+        """Set every parameter to its first value; return the states of the `held` slices.
+
+        All latents are drawn, on every member, since the network needs them binarized.
+        """
+        states: dict[int, SliceState] = {}
+        wanted = set(held)
+        latents = {
+            part.tensor.name: initial_latents(
+                seed, part.tensor.name, part.tensor.size, _first_deviation(part.tensor)
+            )
+            for part in self.slice_map.slices
+            if part.start == 0
+        }
+        for part in self.slice_map.slices:
+            own = latents[part.tensor.name][part.start : part.stop].copy()
+            self.set_from_latents(part, own)
+            if part.index in wanted:
+                states[part.index] = SliceState.begin(own)
+        self.show()
+        return states
+
+    def set_from_latents(self, part: Slice, latents: Floats) -> None:
+        """Give the network a slice's new values: dense as they are, binary binarized.
+
+        Scales are rounded to float16, which is what the ring carries and the network uses.
+        """
+        if not part.binary:
+            self._dense[part.tensor.name][part.start : part.stop] = latents
+            return
+        matrix = latents.reshape(-1, part.tensor.columns)
+        words, scales = ops.pack_signed(matrix, part.tensor.beta)
+        self.set_packed(part, words, quantize_scales(torch.from_numpy(scales)).numpy())
+
+    def set_packed(self, part: Slice, words: Words, scales: Floats) -> None:
+        """Give the network a binary slice's finished weights, (rows, words) and (rows, scales)."""
+        first, last = part.rows
+        all_words, all_scales = self._packed[part.tensor.name]
+        all_words[first:last] = words
+        all_scales[first:last] = scales
+
+    def packed_of(self, part: Slice) -> tuple[Words, Floats]:
+        """A binary slice's finished weights: views of (rows, words) and (rows, scales)."""
+        first, last = part.rows
+        all_words, all_scales = self._packed[part.tensor.name]
+        return all_words[first:last], all_scales[first:last]
+
+    def show(self) -> None:
+        """Make the packed arrays what the network computes with, after a step or a load.
+
+        Raises:
+            ValueError: a scale is not finite: training has diverged.
+        """
+        for name, (words, scales) in self._packed.items():
+            self._layers[name].load_packed(words, scales)
+
+
+def _first_deviation(tensor: TensorShape) -> float:
+    """Standard deviation of the first latents: He for the float layer before a Ramp, else 1/fan-in.
+
+    Source: He et al., "Delving deep into rectifiers", ICCV 2015, equation 10.
+    """
+    return math.sqrt((1.0 if tensor.beta else 2.0) / tensor.columns)

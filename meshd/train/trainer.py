@@ -1,0 +1,198 @@
+"""One member's training run: steps, evaluations and checkpoints, in the order all members share.
+
+`run` yields what happened; what to do with it (tell a daemon, draw a bar) is the caller's.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from meshd.core.jobspec import JobSpec
+from meshd.core.schedule import Phase, gather_hops
+from meshd.core.shares import place_of, share_of, steps_per_epoch
+from meshd.hbnn.networks import build_network, logits, predict
+from meshd.train.collective import Collective
+from meshd.train.data import Dataset
+from meshd.train.float32 import Float32Exchange
+from meshd.train.optimizer import AdamSchedule, SliceState
+from meshd.train.order import epoch_order
+from meshd.train.parameters import Floats, NetworkParameters
+from meshd.train.votes import VotesExchange
+
+TALLY = struct.Struct("<qq")  # correct answers, samples
+EVALUATION_BATCH = 1000  # rows at once: activations of a few MB
+
+
+class Exchange(Protocol):
+    """What every exchange offers; see `VotesExchange` for each part's contract."""
+
+    states: dict[int, SliceState]
+
+    def held_slices(self) -> list[int]:
+        """Slices whose state this member must have."""
+        ...
+
+    def kept_slices(self) -> list[int]:
+        """Slices that this member writes into checkpoints."""
+        ...
+
+    def begin(self, states: Mapping[int, SliceState], carried: Floats | None) -> None:
+        """Take over slice states and the carried error, if one is resumed."""
+        ...
+
+    def carried_error(self) -> Floats:
+        """What this member could not say yet."""
+        ...
+
+    def step(self, step: int, weight: float) -> None:
+        """Exchange the flat gradient and commit the step."""
+        ...
+
+
+EXCHANGES: dict[str, type[VotesExchange] | type[Float32Exchange]] = {
+    "votes": VotesExchange,
+    "float32": Float32Exchange,
+}
+
+
+@dataclass(frozen=True)
+class Stepped:
+    """Step number `step` is committed; `loss`: mean over this member's share, NaN without one."""
+
+    step: int
+    epoch: int
+    loss: float
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """After `step` committed steps the network gets `accuracy` (0..1) of the test set right."""
+
+    step: int
+    epoch: int
+    accuracy: float
+
+
+@dataclass(frozen=True)
+class CheckpointDue:
+    """After `step` committed steps: the caller writes `kept_slices` and the carried error."""
+
+    step: int
+
+
+Event = Stepped | Evaluated | CheckpointDue
+
+
+class Trainer:
+    """A member's network, data and exchange."""
+
+    def __init__(self, spec: JobSpec, data: Dataset, collective: Collective) -> None:
+        self.spec = spec
+        self.network_spec = network_spec(spec, data)
+        self.net = build_network(self.network_spec)
+        self.parameters = NetworkParameters(self.net, spec.exchange.gamma)
+        self.steps = total_steps(spec, data)
+        self._data = data
+        self._collective = collective
+        training = spec.training
+        schedule = AdamSchedule(training.learning_rate, training.schedule, self.steps)
+        self.exchange: Exchange = EXCHANGES[spec.exchange.kind](
+            collective, self.parameters, schedule, spec.network.cut, spec.mesh.copies
+        )
+
+    def begin(self) -> None:
+        """Start from the job's seed."""
+        held = self.exchange.held_slices()
+        self.exchange.begin(self.parameters.begin(self.spec.training.seed, held), None)
+
+    def resume(self, states: Mapping[int, SliceState], carried: Floats | None) -> None:
+        """Start from a checkpoint: the states of all slices, and this member's carried error."""
+        for part in self.parameters.slice_map.slices:
+            self.parameters.set_from_latents(part, states[part.index].latents)
+        self.parameters.show()
+        held = self.exchange.held_slices()
+        self.exchange.begin({index: states[index] for index in held}, carried)
+
+    def run(self, first_step: int = 0) -> Iterator[Event]:
+        """Train from `first_step` to the last; raises what the exchange raises."""
+        training = self.spec.training
+        order: tuple[int, NDArray[np.int64]] = (-1, np.zeros(0, np.int64))
+        samples = len(self._data.y_train)
+        per_epoch = steps_per_epoch(samples, training.batch)
+        for step in range(first_step, self.steps):
+            place = place_of(step, samples, training.batch)
+            if order[0] != place.epoch:
+                order = place.epoch, epoch_order(training.seed, place.epoch, samples)
+            rank, size = self._collective.rank, self._collective.size
+            start, stop = share_of(place, rank, size)
+            loss = self._compute(order[1][start:stop])
+            weight = size * (stop - start) / (place.stop - place.start)
+            self.exchange.step(step, weight)
+            done = step + 1
+            yield Stepped(done, place.epoch, loss)
+            if done % per_epoch == 0 or done == self.steps:
+                yield Evaluated(done, place.epoch + 1, self._evaluate(step))
+            if done % training.checkpoint_steps == 0 and done < self.steps:
+                yield CheckpointDue(done)
+
+    def _compute(self, picked: NDArray[np.int64]) -> float:
+        """Forward and backward on the picked samples; the gradient lands in `flat_gradient`."""
+        loss_value = float("nan")
+        if len(picked):
+            x = self._rows(self._data.x_train, picked)
+            y = torch.from_numpy(self._data.y_train[picked])
+            loss = torch.nn.functional.cross_entropy(logits(self.net, x), y)
+            loss.backward()  # type: ignore[no-untyped-call]
+            loss_value = float(loss.detach())
+        self.parameters.collect_gradient()
+        return loss_value
+
+    def _rows(self, x: NDArray[np.uint8 | np.float32], picked: NDArray[np.int64]) -> torch.Tensor:
+        """Picked samples in memory of torch's: MKL's float products depend on alignment, and
+        torch's allocations are aligned alike in every run (oneMKL developer guide, "Obtaining
+        numerically reproducible results")."""
+        rows = torch.empty(len(picked), self._data.inputs)
+        self._data.fill_rows(x, picked, rows.numpy())
+        return rows
+
+    def _evaluate(self, step: int) -> float:
+        """Test accuracy: each member takes a share of the test set, the counts go round."""
+        rank, size = self._collective.rank, self._collective.size
+        total = len(self._data.y_test)
+        correct = 0
+        last = (rank + 1) * total // size
+        for start in range(rank * total // size, last, EVALUATION_BATCH):
+            picked = np.arange(start, min(start + EVALUATION_BATCH, last))
+            answers = predict(self.net, self._rows(self._data.x_test, picked))
+            correct += int((answers.numpy() == self._data.y_test[picked]).sum())
+        payload: bytes | memoryview = TALLY.pack(correct, last - rank * total // size)
+        for hop in gather_hops(rank, size, Phase.TALLY):
+            payload = self._collective.swap(step, hop, payload, TALLY.size)
+            correct += TALLY.unpack(payload)[0]
+        return correct / total
+
+
+def network_spec(spec: JobSpec, data: Dataset) -> dict[str, object]:
+    """The network of a job on its data, as `meshd.hbnn.networks` and a model file describe it."""
+    network = spec.network
+    return {
+        "preset": network.preset,
+        "inputs": data.inputs,
+        "classes": data.classes,
+        "width": network.width,
+        "beta_w": network.beta_w,
+        "beta_a": network.beta_a,
+        "cut": network.cut,
+    }
+
+
+def total_steps(spec: JobSpec, data: Dataset) -> int:
+    """Steps of the whole job."""
+    return spec.training.epochs * steps_per_epoch(len(data.y_train), spec.training.batch)
