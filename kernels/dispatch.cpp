@@ -1,0 +1,80 @@
+// Chooses the kernel table. Law: one list, fastest first, scalar last; a table is the scalar one
+// with an overlay; what is chosen is one atomic pointer. Adding an instruction set is one line in
+// `sets`, one overlay function and one object library.
+#include <float.h>
+#include <string.h>
+
+#include <atomic>
+
+#include "cpu_features.h"
+#include "meshd_kernels.h"
+#include "scalar/scalar.h"
+#if MESHD_HAVE_AVX2
+#include "avx2/avx2.h"
+#endif
+
+#if FLT_EVAL_METHOD != 0 || defined(__FAST_MATH__)
+#error "meshd needs float arithmetic that is rounded at each operation: every member must get the same bits"
+#endif
+
+namespace {
+
+struct instruction_set {
+    const char *name;
+    bool (*runs_here)();
+    void (*overlay)(kernel_table *);
+};
+
+const instruction_set sets[] = {
+#if MESHD_HAVE_AVX2
+    {"avx2", meshd_cpu_runs_avx2, meshd_overlay_avx2},
+#endif
+    {"scalar", [] { return true; }, [](kernel_table *) {}},
+};
+constexpr size_t set_count = sizeof(sets) / sizeof(sets[0]);
+
+struct all_tables {
+    kernel_table table[set_count];
+
+    all_tables() {
+        for (size_t i = 0; i < set_count; ++i) {
+            meshd_fill_scalar(&table[i]);
+            sets[i].overlay(&table[i]);
+        }
+    }
+};
+
+const kernel_table *table_of(size_t i) {
+    static const all_tables tables; // built once, by the first thread that comes
+    return &tables.table[i];
+}
+
+std::atomic<const kernel_table *> in_use{nullptr};
+
+} // namespace
+
+extern "C" const kernel_table *meshd_kernels(void) {
+    const kernel_table *table = in_use.load(std::memory_order_acquire);
+    if (table) return table;
+    size_t i = 0;
+    while (!sets[i].runs_here()) ++i; // ends: scalar runs everywhere
+    const kernel_table *best = table_of(i);
+    // A set that another thread forced meanwhile stays.
+    return in_use.compare_exchange_strong(table, best) ? best : table;
+}
+
+extern "C" int meshd_use_isa(const char *name) {
+    for (size_t i = 0; i < set_count; ++i) {
+        if (strcmp(sets[i].name, name) != 0) continue;
+        if (!sets[i].runs_here()) return MESHD_UNSUPPORTED_ISA;
+        in_use.store(table_of(i), std::memory_order_release);
+        return MESHD_OK;
+    }
+    return MESHD_UNKNOWN_ISA;
+}
+
+extern "C" const char *meshd_list_isa(size_t i) {
+    for (size_t s = 0; s < set_count; ++s)
+        if (sets[s].runs_here() && i-- == 0) return sets[s].name;
+    return nullptr;
+}
