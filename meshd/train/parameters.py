@@ -81,7 +81,8 @@ class NetworkParameters:
         """
         real = self.real_places().reshape(-1, self.slice_map.gamma).sum(axis=1).astype(np.float32)
         # A slice's padding is less than gamma, so no segment is empty.
-        return (np.float32(self.slice_map.gamma) / real).astype(np.float32)
+        correction: Floats = (np.float32(self.slice_map.gamma) / real).astype(np.float32)
+        return correction
 
     def begin(self, seed: int, held: Iterable[int]) -> dict[int, SliceState]:
         """Set every parameter to its first value; return the states of the `held` slices.

@@ -74,7 +74,7 @@ def run_members(trainers: list[Trainer], steps: int, first: int = 0) -> list[lis
                 events[rank].append(event)
                 if type(event).__name__ == "Stepped" and event.step == first + steps:
                     return
-        except BaseException as error:  # noqa: BLE001 (handed on to the test)
+        except BaseException as error:
             errors.append(error)
 
     threads = [threading.Thread(target=run, args=(rank,)) for rank in range(len(trainers))]
