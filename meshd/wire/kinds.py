@@ -30,6 +30,7 @@ SHAPES: dict[str, re.Pattern[str]] = {
     "key-or-empty": re.compile(rf"({Z85}{{40}})?"),
     "job": re.compile(r"[0-9a-f]{32}"),
     "blob": re.compile(r"[0-9a-f]{64}"),
+    "blob-or-empty": re.compile(r"([0-9a-f]{64})?"),
     "state": re.compile("waiting|forming|training|stopped|failed|done|cancelled"),
     "hex": re.compile(r"([0-9a-f]{2})*"),
 }

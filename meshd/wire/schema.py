@@ -73,6 +73,8 @@ _NAME = Text("name", n.MAX_NAME_BYTES, 1)
 _HOST = Text("host", n.MAX_HOST_BYTES)
 _PATH = Text("path", n.MAX_PATH_BYTES)
 _PORT = Whole(1, 65_535)
+_KEY_OR_NONE = Text("key-or-empty", 40)
+_BLOB_OR_NONE = Text("blob-or-empty", 64)
 _SPEC = Text("text", n.MAX_SPEC_BYTES)
 _VERSION = Text("name", 32, 1)
 _HASH = Text("hex", 128)
@@ -102,6 +104,7 @@ LIMITS: dict[tuple[type[Any], str], Kind | int] = {
     (m.JobRecord, "reason"): _LINE,
     (m.JobRecord, "members"): n.MAX_MEMBERS,
     (m.JobRecord, "results"): n.MAX_MEMBERS,
+    (m.JobRecord, "captain"): _KEY_OR_NONE,
     (m.Hello, "protocol"): Whole(0, 255),
     (m.Hello, "name"): _NAME,
     (m.Hello, "host"): _HOST,
@@ -113,9 +116,10 @@ LIMITS: dict[tuple[type[Any], str], Kind | int] = {
     (m.Ready, "port"): _PORT,
     (m.Refuse, "reason"): _LINE,
     (m.Commit, "members"): n.MAX_MEMBERS,
-    (m.Abort, "lost"): Text("key-or-empty", 40),
+    (m.Abort, "lost"): _KEY_OR_NONE,
     (m.Abort, "reason"): _LINE,
     (m.CheckpointPart, "slices"): n.MAX_SLICES,
+    (m.CheckpointPart, "carried"): _BLOB_OR_NONE,
     (m.CheckpointPart, "slice_count"): _SLICES,
     (m.Manifest, "size"): _BLOB_BYTES,
     (m.Manifest, "digests"): Many(Raw(32, 32), n.MAX_BLOCKS),
@@ -140,7 +144,7 @@ LIMITS: dict[tuple[type[Any], str], Kind | int] = {
     (m.WorkerFinished, "weight_hash"): _HASH,
     (m.WorkerFinished, "model_path"): _PATH,
     (m.WorkerFailed, "reason"): _LINE,
-    (m.WorkerFailed, "blames"): Text("key-or-empty", 40),
+    (m.WorkerFailed, "blames"): _KEY_OR_NONE,
     (m.LocalRequest, "command"): Text("word", 32, 1),
     (m.LocalRequest, "arguments"): Text("text", n.MAX_ARGUMENTS_BYTES),
     (m.LocalBody, "data"): Raw(n.BLOCK_BYTES),
