@@ -70,10 +70,11 @@ def segment_scales(x: Tensor, beta: int) -> Tensor:
     beta = min(beta, length)
     count = segment_count(length, beta)
     padded = torch.nn.functional.pad(x.abs(), (0, count * beta - length))
-    sums = padded.unflatten(-1, (count, beta)).sum(-1)
+    sums = padded.reshape(*x.shape[:-1], count, beta).sum(-1)
     sizes = torch.full((count,), float(beta), dtype=x.dtype, device=x.device)
     sizes[-1] = length - (count - 1) * beta
-    return sums / sizes
+    means: Tensor = sums / sizes
+    return means
 
 
 def expand_scales(scales: Tensor, beta: int, length: int) -> Tensor:
@@ -103,7 +104,7 @@ class _Binarize(torch.autograd.Function):
         return hadamard(x, beta, coding)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
         if ctx.cuts:
             (kept,) = ctx.saved_tensors
             grad = grad * kept
@@ -123,7 +124,8 @@ def binarize(x: Tensor, beta: int, coding: str = "signed", cut: float | None = 1
         raise ValueError(f"only floating tensors can be binarized, not {x.dtype}")
     if x.dim() == 0 or x.shape[-1] == 0:
         raise ValueError(f"nothing to binarize along the last dimension of shape {tuple(x.shape)}")
-    result: Tensor = _Binarize.apply(x, check_beta(beta), check_coding(coding), check_cut(cut))
+    rule = (check_beta(beta), check_coding(coding), check_cut(cut))
+    result: Tensor = _Binarize.apply(x, *rule)  # type: ignore[no-untyped-call]
     return result
 
 

@@ -15,12 +15,15 @@ The unipolar coding then shrinks each segment a second time by its share of ones
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import reduce
+from itertools import accumulate
 from typing import Literal, overload
 
 import torch
 from torch import Tensor, nn
 
 from meshd.hbnn.binarize import binarize, check_beta, check_coding, check_cut
+from meshd.hbnn.initial import normal_latents
 from meshd.hbnn.linear import HadamardLinear, check_features
 
 
@@ -41,10 +44,9 @@ class LinearLayer(nn.Module):
     ) -> None:
         super().__init__()
         check_features(in_features, out_features)
-        self.weight = nn.Parameter(torch.empty(out_features, in_features))
-        if weights is None:
-            nn.init.normal_(self.weight, std=(2 / in_features) ** 0.5, generator=generator)
-        else:
+        latents = normal_latents(out_features, in_features, 2 / in_features, generator)
+        self.weight = nn.Parameter(latents)
+        if weights is not None:
             _give_weights(self.weight, weights)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -123,19 +125,19 @@ def evaluate(net: Iterable[nn.Module], x: Tensor, mode: str) -> list[Tensor] | T
     """
     if mode not in ("Training", "Test"):
         raise ValueError(f'mode must be "Training" or "Test", not {mode!r}')
-    values = [x]
-    for layer in net:
-        if mode == "Test":
-            values.clear()
-        x = layer(x)
-        values.append(x)
-    return values if mode == "Training" else values[-1]
+    if mode == "Training":
+        return list(accumulate(net, _apply, initial=x))
+    return reduce(_apply, net, x)
+
+
+def _apply(x: Tensor, layer: nn.Module) -> Tensor:
+    result: Tensor = layer(x)
+    return result
 
 
 def _give_weights(parameter: nn.Parameter, weights: Tensor) -> None:
-    if weights.shape != parameter.shape:
-        raise ValueError(
-            f"weights must have shape {tuple(parameter.shape)} (out, in), not {tuple(weights.shape)}"
-        )
+    wanted, found = tuple(parameter.shape), tuple(weights.shape)
+    if found != wanted:
+        raise ValueError(f"weights must have shape {wanted} (out, in), not {found}")
     with torch.no_grad():
         parameter.copy_(weights)

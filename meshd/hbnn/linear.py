@@ -23,6 +23,7 @@ from meshd.hbnn.binarize import (
     quantize_scales,
     segment_count,
 )
+from meshd.hbnn.initial import normal_latents
 from meshd.hbnn.product import (
     PackedWeight,
     ProductRule,
@@ -68,11 +69,16 @@ class HadamardLinear(nn.Module):
         beta_a = beta_w if beta_a is None else check_beta(beta_a, "beta_a")
         self.in_features = in_features
         self.out_features = out_features
-        self.rule = ProductRule(beta_w, beta_a, check_coding(coding), check_cut(cut))
-        self.weight = nn.Parameter(torch.empty(out_features, in_features))
+        self.beta_w = beta_w
+        self.beta_a = beta_a
+        # A segment longer than the row is the row: the kernels need not know of larger numbers.
+        self.rule = ProductRule(
+            min(beta_w, in_features), min(beta_a, in_features), check_coding(coding), check_cut(cut)
+        )
+        latents = normal_latents(out_features, in_features, 1 / in_features, generator)
+        self.weight = nn.Parameter(latents)
         self.bias = nn.Parameter(torch.zeros(out_features)) if bias else None
         self._packed: PackedWeight | None = None
-        nn.init.normal_(self.weight, std=in_features**-0.5, generator=generator)
 
     @property
     def is_packed(self) -> bool:
@@ -82,14 +88,14 @@ class HadamardLinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (..., in_features) to (..., out_features); ValueError for another last dimension.
 
-        float32 on the CPU takes the native kernels; everything else the tensor implementation.
+        `product.native_route_takes` says when the kernels do it and when the tensor implementation.
         """
         if x.dim() == 0 or x.shape[-1] != self.in_features:
             raise ValueError(
                 f"the layer takes {self.in_features} features, the input has shape {tuple(x.shape)}"
             )
         rows = x.reshape(-1, self.in_features)
-        if native_route_takes(rows, self.weight):
+        if native_route_takes(rows, self.weight, self.rule):
             y = product_native(rows, self.weight, self._packed, self.rule)
         else:
             y = product_tensor(rows, self.weight, not self.is_packed, self.rule)
@@ -123,10 +129,9 @@ class HadamardLinear(nn.Module):
 
     def extra_repr(self) -> str:
         """Describe the layer in `print(net)`."""
-        rule = self.rule
         return (
-            f"{self.in_features} -> {self.out_features}, beta_w={rule.beta_w}, "
-            f"beta_a={rule.beta_a}, {rule.coding}, cut={rule.cut}"
+            f"{self.in_features} -> {self.out_features}, beta_w={self.beta_w}, "
+            f"beta_a={self.beta_a}, {self.rule.coding}, cut={self.rule.cut}"
         )
 
     def _check_packed(self, words: NDArray[np.uint64], scales: NDArray[np.float32]) -> None:

@@ -6,9 +6,9 @@ scales are constant:
     Y[m, n] = sum_i x_hat[m, i] * w_hat[n, i] = sum_s alpha_a[m, s] * alpha_w[n, s] * dot_s(m, n)
 
 dot_s is a population count over packed words (design section 4). The *native* route packs x and
-calls the kernels of `meshd.bits`; the *tensor* route multiplies dequantized matrices and serves
-every other device and dtype, and the tests as an oracle. They differ only by the order in which
-float32 terms are added.
+calls the kernels of `meshd.bits`. The *tensor* route multiplies dequantized matrices: it serves
+every other device and dtype, segments that are short or do not nest, and the tests as an oracle.
+The two differ only by the order in which float32 terms are added.
 
 Backward, both routes, straight through:
 
@@ -16,7 +16,9 @@ Backward, both routes, straight through:
     dL/dw = (dL/dY)^T @ x_hat  where |w| <= cut, if w are latents; uncut if w is already w_hat
 
 The native route keeps two bits and the scales an activation for this, not a float: the packed
-codes, and whether |x| <= cut.
+codes, and whether |x| <= cut. Its outputs lie in memory that torch allocated, which is aligned
+alike in every run: the float products that follow may round otherwise at another alignment (oneMKL
+developer guide, "Obtaining Numerically Reproducible Results"), and a run must be repeatable.
 """
 
 from __future__ import annotations
@@ -32,6 +34,11 @@ from torch.autograd.function import once_differentiable
 
 from meshd.bits import ops
 from meshd.hbnn.binarize import Coding, binarize
+
+# Kernels count bits segment by segment, so short segments cost them most. One core with AVX2, 512
+# features in and out, 1000 rows, native against tensor: beta 1 264 and 10 ms, 2 123 and 11, 8 20
+# and 12, 16 8 and 13, 64 3 and 15. Activations that stay float (beta_a = 1) are a dense product.
+SHORTEST_NATIVE_SEGMENT = 8
 
 
 @dataclass(frozen=True)
@@ -63,12 +70,21 @@ def pack_weight(weight: Tensor, beta_w: int) -> PackedWeight:
 
 def unpack_weight(packed: PackedWeight, beta_w: int, length: int) -> Tensor:
     """Return w_hat (N, K) float32 on the CPU."""
-    return torch.from_numpy(ops.unpack_signed(packed.words, packed.scales, beta_w, length))
+    w_hat = torch.empty(packed.words.shape[0], length)
+    ops.unpack_signed(packed.words, packed.scales, beta_w, length, out=w_hat.numpy())
+    return w_hat
 
 
-def native_route_takes(x: Tensor, weight: Tensor) -> bool:
-    """Whether the kernels can do this product: float32 in the CPU's memory on both sides."""
-    return all(t.device.type == "cpu" and t.dtype == torch.float32 for t in (x, weight))
+def native_route_takes(x: Tensor, weight: Tensor, rule: ProductRule) -> bool:
+    """Whether the kernels do this product.
+
+    They take float32 in the CPU's memory on both sides, and segments that nest (one of beta_a and
+    beta_w divides the other or covers the row); below SHORTEST_NATIVE_SEGMENT they would be slower.
+    """
+    shorter, longer = sorted((rule.beta_a, rule.beta_w))
+    nests = longer % shorter == 0 or longer >= weight.shape[1]
+    on_cpu = all(t.device.type == "cpu" and t.dtype == torch.float32 for t in (x, weight))
+    return on_cpu and nests and shorter >= SHORTEST_NATIVE_SEGMENT
 
 
 def product_tensor(x: Tensor, weight: Tensor, latent: bool, rule: ProductRule) -> Tensor:
@@ -88,7 +104,7 @@ def product_native(
     With `packed` None, `weight` holds latents, packed here; otherwise `weight` is the dequantized
     `packed`, present for its gradient. Rows of `x` that are not contiguous are copied first.
     """
-    result: Tensor = _NativeProduct.apply(x, weight, packed, rule)
+    result: Tensor = _NativeProduct.apply(x, weight, packed, rule)  # type: ignore[no-untyped-call]
     return result
 
 
@@ -105,14 +121,22 @@ class _NativeProduct(torch.autograd.Function):
         )
         words, scales = pack(rows, rule.beta_a)
         w = packed if packed is not None else pack_weight(weight, rule.beta_w)
-        y = multiply(
-            words, scales, rule.beta_a, w.words, w.scales, rule.beta_w, rows.shape[1]
+        y = torch.empty(rows.shape[0], w.words.shape[0])
+        multiply(
+            words,
+            scales,
+            rule.beta_a,
+            w.words,
+            w.scales,
+            rule.beta_w,
+            rows.shape[1],
+            out=y.numpy(),
         )
         ctx.rule, ctx.latent_pack = rule, w if packed is None else None
         ctx.activations = (words, scales)
         ctx.kept = None if rule.cut is None else np.packbits(np.abs(rows) <= rule.cut, axis=1)
         ctx.save_for_backward(weight)
-        return torch.from_numpy(y)
+        return y
 
     @staticmethod
     @once_differentiable
@@ -141,7 +165,9 @@ def _grad_activations(ctx: Any, grad: Tensor, weight: Tensor) -> Tensor:
 def _grad_weight(ctx: Any, grad: Tensor, weight: Tensor) -> Tensor:
     """Return dL/dw (N, K): dY^T @ x_hat, cut on latents only."""
     unpack = ops.unpack_unipolar if ctx.rule.coding == "unipolar" else ops.unpack_signed
-    x_hat = torch.from_numpy(unpack(*ctx.activations, ctx.rule.beta_a, weight.shape[1]))
+    words, scales = ctx.activations
+    x_hat = torch.empty(words.shape[0], weight.shape[1])
+    unpack(words, scales, ctx.rule.beta_a, weight.shape[1], out=x_hat.numpy())
     grad_w = grad.T @ x_hat
     if ctx.latent_pack is not None and ctx.rule.cut is not None:
         grad_w *= weight.abs() <= ctx.rule.cut

@@ -1,0 +1,215 @@
+"""Model files: one safetensors file holds the network as it computes, bits and all.
+
+    NAME.words   U64 (rows, ceil(columns/64))    a binary parameter's packed signs
+    NAME.scales  F16 (rows, ceil(columns/beta))  and its segment scales
+    NAME         F32 the parameter's own shape   a dense parameter
+
+NAME runs over `parameter_table`. The metadata has one key, `meshd`, a JSON object with the keys
+`format_version`, `network` (the spec) and `weight_hash`: the library writes several keys in any
+order, one makes equal networks equal files, byte for byte.
+
+Latents are not in the file: it is for using the network, not for going on with its training.
+Nothing in a file is executed, and what it describes is compared with what it holds before anything
+of that size is allocated.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+from torch import nn
+
+from meshd.hbnn.binarize import segment_count
+from meshd.hbnn.linear import WORD_BITS
+from meshd.hbnn.networks import (
+    ParameterEntry,
+    binary_layers,
+    build_network,
+    check_spec,
+    parameter_table,
+)
+
+METADATA_KEY = "meshd"
+FORMAT_VERSION = 1
+# Ten short values; the cap only keeps a forged file from feeding the JSON reader.
+MAX_METADATA_CHARACTERS = 4096
+
+# numpy's little-endian forms of safetensors' U64, F16 and F32.
+_U64, _F16, _F32 = "<u8", "<f2", "<f4"
+
+Tensors = dict[str, NDArray[Any]]
+Layout = dict[str, tuple[str, tuple[int, ...]]]
+
+
+def save_model(path: str | os.PathLike[str], net: nn.Sequential, spec: Mapping[str, Any]) -> None:
+    """Write `net`, which `spec` describes, to `path`; the file appears whole or not at all.
+
+    Latents are binarized and their scales rounded to 16 bits on the way. ValueError if `spec` is
+    not one (see `networks.check_spec`) or describes another network, or if a weight has no form in
+    the file; OSError from the file system.
+    """
+    spec = check_spec(spec)
+    if _layout(net) != _layout(_shapes_only(spec)):
+        raise ValueError("the network spec describes another network than the one to be saved")
+    description = {
+        "format_version": FORMAT_VERSION,
+        "network": spec,
+        "weight_hash": weight_hash(net),
+    }
+    metadata = {METADATA_KEY: json.dumps(description, sort_keys=True, allow_nan=False)}
+    tensors = {name: array for _, parts in _parts(net) for name, array in parts.items()}
+    _write_atomically(Path(path), save(tensors, metadata=metadata))
+
+
+def load_model(path: str | os.PathLike[str]) -> tuple[nn.Sequential, dict[str, Any]]:
+    """Read a file of `save_model`: the network, its binary layers packed, and its spec.
+
+    ValueError, one line that begins with the path, if the file is not a whole model of this
+    format: names, types, shapes, value ranges and the weights' hash are all checked. OSError if it
+    cannot be read.
+    """
+    try:
+        with safe_open(os.fspath(path), framework="numpy") as file:
+            spec, claimed_hash = _read_description(file.metadata() or {})
+            _check_layout(file, _layout(_shapes_only(spec)))
+            net = build_network(spec)
+            _fill(net, {name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+        if weight_hash(net) != claimed_hash:
+            raise ValueError("the weights do not match the file's own hash")
+    except (ValueError, SafetensorError) as error:
+        raise ValueError(f"{os.fspath(path)} is not a usable model: {error}") from error
+    return net, spec
+
+
+def weight_hash(net: nn.Module) -> str:
+    """Return the BLAKE2b-256 hash, in hex, of the network that `net` computes.
+
+    Over each entry of `parameter_table` in order: a JSON line of its fields, then the
+    little-endian bytes of its packed words and float16 scales, or of its dense float32 values. So
+    it is the same on every machine, before and after a file, for latents and for what they pack to.
+    """
+    digest = hashlib.blake2b(digest_size=32)
+    for entry, parts in _parts(net):
+        fields = [entry.name, entry.rows, entry.columns, entry.kind, entry.beta]
+        digest.update(json.dumps(fields).encode() + b"\n")
+        for array in parts.values():
+            digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+def _parts(net: nn.Module) -> Iterator[tuple[ParameterEntry, Tensors]]:
+    """Yield each table entry with its arrays as the file has them: C order, little-endian."""
+    layers = binary_layers(net)
+    for entry in parameter_table(net):
+        if entry.kind == "binary":
+            packed = layers[entry.name].packed()
+            yield (
+                entry,
+                {
+                    f"{entry.name}.words": np.ascontiguousarray(packed.words, _U64),
+                    f"{entry.name}.scales": np.ascontiguousarray(packed.scales, _F16),
+                },
+            )
+        else:
+            dense = net.get_parameter(entry.name).detach().cpu().numpy()
+            if not np.isfinite(dense).all():
+                raise ValueError(f"parameter {entry.name} is not finite: the weights have diverged")
+            yield entry, {entry.name: np.ascontiguousarray(dense, _F32)}
+
+
+def _shapes_only(spec: Mapping[str, Any]) -> nn.Sequential:
+    """Return the network of a checked spec with parameters that have a shape and no memory."""
+    with torch.device("meta"):
+        return build_network(spec)
+
+
+def _layout(net: nn.Module) -> Layout:
+    """Return the type and shape of every tensor that a file of `net` holds."""
+    layout: Layout = {}
+    for entry in parameter_table(net):
+        if entry.kind == "binary":
+            words = segment_count(entry.columns, WORD_BITS)
+            scales = segment_count(entry.columns, entry.beta)
+            layout[f"{entry.name}.words"] = ("U64", (entry.rows, words))
+            layout[f"{entry.name}.scales"] = ("F16", (entry.rows, scales))
+        else:
+            layout[entry.name] = ("F32", tuple(net.get_parameter(entry.name).shape))
+    return layout
+
+
+def _read_description(metadata: Mapping[str, str]) -> tuple[dict[str, Any], object]:
+    """Return the checked network spec and the weights' hash that the file claims."""
+    text = metadata.get(METADATA_KEY)
+    if text is None:
+        raise ValueError("it was not written by meshd")
+    if len(text) > MAX_METADATA_CHARACTERS:
+        raise ValueError(f"its description is longer than {MAX_METADATA_CHARACTERS} characters")
+    try:
+        description = json.loads(text)
+    except (ValueError, RecursionError):
+        raise ValueError("its description is not JSON") from None
+    if not isinstance(description, dict):
+        raise ValueError("its description is not a JSON object")
+    version = description.get("format_version")
+    if version != FORMAT_VERSION:
+        raise ValueError(f"its format version is {version!r}, this program reads {FORMAT_VERSION}")
+    return check_spec(description.get("network")), description.get("weight_hash")
+
+
+def _check_layout(file: Any, layout: Layout) -> None:
+    names = set(file.keys())
+    if strangers := sorted(names - layout.keys()):
+        raise ValueError(f"tensor {strangers[0]!r} does not belong to its network")
+    if missing := sorted(layout.keys() - names):
+        raise ValueError(f"tensor {missing[0]!r} is missing")
+    for name, wanted in layout.items():
+        piece = file.get_slice(name)
+        found = (piece.get_dtype(), tuple(piece.get_shape()))
+        if found != wanted:
+            raise ValueError(f"tensor {name!r} is {found}, its network needs {wanted}")
+
+
+def _fill(net: nn.Sequential, tensors: Tensors) -> None:
+    """Put the file's tensors into `net`; their layout has been checked, their values have not."""
+    layers = binary_layers(net)
+    for entry in parameter_table(net):
+        if entry.kind == "binary":
+            words = tensors[f"{entry.name}.words"]
+            scales = tensors[f"{entry.name}.scales"].astype(np.float32)
+            try:
+                layers[entry.name].load_packed(words, scales)
+            except ValueError as error:
+                raise ValueError(f"parameter {entry.name}: {error}") from None
+        else:
+            with torch.no_grad():
+                net.get_parameter(entry.name).copy_(torch.from_numpy(tensors[entry.name]))
+
+
+def _write_atomically(path: Path, content: bytes) -> None:
+    """Write through a temporary file beside `path`; rename(2) replaces `path` in one step."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    try:
+        with open(temporary, "xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
