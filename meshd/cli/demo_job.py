@@ -46,4 +46,4 @@ def to_toml(table: Table) -> str:
 
 
 def _lines(table: Table) -> list[str]:
-    return [f"{key} = {json.dumps(value)}" for key, value in table.items()]
+    return [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in table.items()]

@@ -35,7 +35,8 @@ EPILOG = (
     "Exit codes: 0 ok, 1 failure, 2 usage, 4 no permission, 6 not configured, 7 no daemon runs."
 )
 
-USAGE, INTERRUPTED, BROKEN_PIPE = 2, 130, 141  # the latter two: 128 + signal, as a shell says it
+USAGE = 2
+INTERRUPTED = 130  # 128 + SIGINT, as a shell says it
 
 
 class LazyGroup(click.Group):
@@ -103,10 +104,6 @@ def run(arguments: Sequence[str]) -> int:
         return complain(error.format_message(), error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         return INTERRUPTED
-    except BrokenPipeError:
-        # Whoever read our output has enough; keep Python from complaining again at its exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return BROKEN_PIPE
     except Exception as error:
         from meshd.net.local import MeshdError
 
