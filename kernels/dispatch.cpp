@@ -14,7 +14,7 @@
 #endif
 
 #if FLT_EVAL_METHOD != 0 || defined(__FAST_MATH__)
-#error "meshd needs float arithmetic that is rounded at each operation: every member must get the same bits"
+#error "meshd needs each float operation rounded: every member must get the same bits"
 #endif
 
 namespace {

@@ -14,7 +14,8 @@ void pack(const float *x, size_t rows, size_t k, size_t beta, uint64_t *words, f
     }
 }
 
-template <class Element> void unpack(const packed_matrix *m, size_t k, float *out, Element element) {
+template <class Element>
+void unpack(const packed_matrix *m, size_t k, float *out, Element element) {
     const uint64_t *words = m->words;
     const float *scales = m->scales;
     for (size_t r = 0; r < m->rows; ++r) {

@@ -97,8 +97,24 @@ template <class T, size_t N> class array {
 inline size_t words_of(size_t n) { return (n + 63) / 64; }
 inline size_t segments_of(size_t k, size_t beta) { return k / beta + (k % beta != 0); }
 
+inline int64_t integer(nb::handle h, const std::string &name) {
+    int64_t value;
+    if (!nb::try_cast(h, value))
+        type_error(name + ": expected an integer of 64 bits, got " +
+                   nb::type_name(h.type()).c_str());
+    return value;
+}
+
+inline double number(nb::handle h, const std::string &name) {
+    double value;
+    if (!nb::try_cast(h, value))
+        type_error(name + ": expected a number, got " + nb::type_name(h.type()).c_str());
+    return value;
+}
+
 /* An integer argument within bounds. */
-inline size_t bounded(int64_t value, int64_t low, int64_t high, const std::string &name) {
+inline size_t bounded(nb::handle h, int64_t low, int64_t high, const std::string &name) {
+    const int64_t value = integer(h, name);
     if (value < low || value > high)
         value_error(name + ": must be " + std::to_string(low) + " to " + std::to_string(high) +
                     ", got " + std::to_string(value));
@@ -106,7 +122,8 @@ inline size_t bounded(int64_t value, int64_t low, int64_t high, const std::strin
 }
 
 /* A segment length for rows of k elements: any that is longer than the row means the whole row. */
-inline size_t segment_length(int64_t beta, size_t k, const std::string &name) {
+inline size_t segment_length(nb::handle h, size_t k, const std::string &name) {
+    const int64_t beta = integer(h, name);
     if (beta < 1) value_error(name + ": must be at least 1, got " + std::to_string(beta));
     const size_t whole = k > 0 ? k : 1;
     return (size_t)beta < whole ? (size_t)beta : whole;

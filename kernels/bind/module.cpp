@@ -16,7 +16,7 @@ using product_slot = decltype(&kernel_table::product_signed);
 constexpr int64_t largest_row = INT32_MAX; // a dot product must fit an int32_t
 
 template <pack_slot slot>
-void pack(nb::handle x_arg, int64_t beta_arg, nb::handle words_arg, nb::handle scales_arg) {
+void pack(nb::handle x_arg, nb::handle beta_arg, nb::handle words_arg, nb::handle scales_arg) {
     const array<const float, 2> x(x_arg, "x");
     const array<uint64_t, 2> words(words_arg, "out_words");
     const array<float, 2> scales(scales_arg, "out_scales");
@@ -34,7 +34,7 @@ struct packed_argument {
     packed_matrix matrix;
 
     packed_argument(nb::handle words_arg, const char *words_name, nb::handle scales_arg,
-                    const char *scales_name, int64_t beta, const char *beta_name, size_t k)
+                    const char *scales_name, nb::handle beta, const char *beta_name, size_t k)
         : words(words_arg, words_name), scales(scales_arg, scales_name),
           matrix{words.data(), scales.data(), words.shape(0), segment_length(beta, k, beta_name)} {
         words.require_shape({matrix.rows, words_of(k)});
@@ -43,7 +43,8 @@ struct packed_argument {
 };
 
 template <unpack_slot slot>
-void unpack(nb::handle words, nb::handle scales, int64_t beta, int64_t k_arg, nb::handle out_arg) {
+void unpack(nb::handle words, nb::handle scales, nb::handle beta, nb::handle k_arg,
+            nb::handle out_arg) {
     const size_t k = bounded(k_arg, 0, largest_row, "k");
     const packed_argument m(words, "words", scales, "scales", beta, "beta", k);
     const array<float, 2> out(out_arg, "out");
@@ -63,8 +64,8 @@ void require_nested(size_t beta_a, size_t beta_w, size_t k) {
 }
 
 template <product_slot slot>
-void product(nb::handle a_words, nb::handle a_scales, int64_t beta_a, nb::handle w_words,
-             nb::handle w_scales, int64_t beta_w, int64_t k_arg, nb::handle out_arg) {
+void product(nb::handle a_words, nb::handle a_scales, nb::handle beta_a, nb::handle w_words,
+             nb::handle w_scales, nb::handle beta_w, nb::handle k_arg, nb::handle out_arg) {
     const size_t k = bounded(k_arg, 0, largest_row, "k");
     const packed_argument a(a_words, "a_words", a_scales, "a_scales", beta_a, "beta_a", k);
     const packed_argument w(w_words, "w_words", w_scales, "w_scales", beta_w, "beta_w", k);
@@ -79,23 +80,24 @@ void product(nb::handle a_words, nb::handle a_scales, int64_t beta_a, nb::handle
     if (status == MESHD_NO_MEMORY) throw std::bad_alloc();
 }
 
-void carry_binarize(nb::handle grad_arg, nb::handle carried_arg, double weight, int64_t gamma_arg,
-                    nb::handle bits_arg, nb::handle means_arg) {
+void carry_binarize(nb::handle grad_arg, nb::handle carried_arg, nb::handle weight_arg,
+                    nb::handle gamma_arg, nb::handle bits_arg, nb::handle means_arg) {
     const array<const float, 1> grad(grad_arg, "grad");
     const array<float, 1> carried(carried_arg, "carried");
     const array<uint64_t, 1> bits(bits_arg, "out_bits");
     const array<float, 1> means(means_arg, "out_means");
     const size_t n = grad.shape(0), gamma = segment_length(gamma_arg, n, "gamma");
+    const float weight = (float)number(weight_arg, "weight");
     carried.require_shape({n});
     bits.require_shape({words_of(n)});
     means.require_shape({segments_of(n, gamma)});
     nb::gil_scoped_release others_run;
-    meshd_kernels()->carry_binarize(grad.data(), carried.data(), n, (float)weight, gamma,
-                                    bits.data(), means.data());
+    meshd_kernels()->carry_binarize(grad.data(), carried.data(), n, weight, gamma, bits.data(),
+                                    means.data());
 }
 
 void carry_settle(nb::handle carried_arg, nb::handle bits_arg, nb::handle scale_arg,
-                  int64_t gamma_arg) {
+                  nb::handle gamma_arg) {
     const array<float, 1> carried(carried_arg, "carried");
     const array<const uint64_t, 1> bits(bits_arg, "bits");
     const array<const float, 1> scale(scale_arg, "scale");
@@ -121,8 +123,8 @@ void planes_add(nb::handle planes_arg, nb::handle bits_arg) {
                     " planes had no room for one more vote; its contents are now void");
 }
 
-void apply_votes(nb::handle planes_arg, int64_t members_arg, nb::handle scale_arg,
-                 int64_t gamma_arg, int64_t n_arg, nb::handle out_arg) {
+void apply_votes(nb::handle planes_arg, nb::handle members_arg, nb::handle scale_arg,
+                 nb::handle gamma_arg, nb::handle n_arg, nb::handle out_arg) {
     const size_t members = bounded(members_arg, 1, 65535, "members");
     const size_t n = bounded(n_arg, 0, INT64_MAX, "n");
     const size_t gamma = segment_length(gamma_arg, n, "gamma");
@@ -146,16 +148,22 @@ void apply_votes(nb::handle planes_arg, int64_t members_arg, nb::handle scale_ar
 
 std::string runnable_isas() {
     std::string names;
-    for (size_t i = 0; meshd_list_isa(i); ++i) names += (i ? ", " : "") + std::string(meshd_list_isa(i));
+    for (size_t i = 0; meshd_list_isa(i); ++i)
+        names += std::string(i ? ", " : "") + meshd_list_isa(i);
     return names;
 }
 
 void use_isa(const std::string &name) {
     const int status = meshd_use_isa(name.c_str());
     if (status == MESHD_OK) return;
-    value_error("instruction set '" + name + "' " +
-                (status == MESHD_UNKNOWN_ISA ? "is not in this build" : "does not run on this machine") +
-                ": choose one of " + runnable_isas());
+    const char *why = status == MESHD_UNKNOWN_ISA ? "is not in this build"
+                                                  : "does not run on this machine";
+    value_error("instruction set '" + name + "' " + why + ": choose one of " + runnable_isas());
+}
+
+// None is let through to the function, which refuses it by the argument's name like any other.
+template <class... Handles> void def(nb::module_ &m, const char *name, void (*f)(Handles...)) {
+    m.def(name, f, ((void)sizeof(Handles), nb::arg().none())...);
 }
 
 } // namespace
@@ -170,16 +178,16 @@ NB_MODULE(_kernels, m) {
             value_error(std::string("MESHD_FORCE_ISA: ") + e.what());
         }
     }
-    m.def("pack_signed", pack<&kernel_table::pack_signed>);
-    m.def("pack_unipolar", pack<&kernel_table::pack_unipolar>);
-    m.def("unpack_signed", unpack<&kernel_table::unpack_signed>);
-    m.def("unpack_unipolar", unpack<&kernel_table::unpack_unipolar>);
-    m.def("product_signed", product<&kernel_table::product_signed>);
-    m.def("product_unipolar", product<&kernel_table::product_unipolar>);
-    m.def("carry_binarize", carry_binarize);
-    m.def("carry_settle", carry_settle);
-    m.def("planes_add", planes_add);
-    m.def("apply_votes", apply_votes);
+    def(m, "pack_signed", pack<&kernel_table::pack_signed>);
+    def(m, "pack_unipolar", pack<&kernel_table::pack_unipolar>);
+    def(m, "unpack_signed", unpack<&kernel_table::unpack_signed>);
+    def(m, "unpack_unipolar", unpack<&kernel_table::unpack_unipolar>);
+    def(m, "product_signed", product<&kernel_table::product_signed>);
+    def(m, "product_unipolar", product<&kernel_table::product_unipolar>);
+    def(m, "carry_binarize", carry_binarize);
+    def(m, "carry_settle", carry_settle);
+    def(m, "planes_add", planes_add);
+    def(m, "apply_votes", apply_votes);
     m.def("isa", [] { return meshd_kernels()->isa; });
     m.def("list_isas", [] {
         nb::list names;

@@ -118,10 +118,15 @@ def test_foreign_byte_order(op: str, name: str) -> None:
 
 
 @pytest.mark.parametrize(("op", "name"), ARRAYS)
-def test_not_an_array(op: str, name: str) -> None:
-    arguments = VALID[op]()
-    arguments[name] = arguments[name].tolist()
-    refused(op, arguments, TypeError, rf"^{name}: expected a .* got list$")
+@pytest.mark.parametrize("wrong", [[1.0], b"12345678901234567", "x", 3])
+def test_not_an_array(op: str, name: str, wrong: object) -> None:
+    text = rf"^{name}: expected a .* got (uint8|{type(wrong).__name__})$"
+    refused(op, VALID[op]() | {name: wrong}, TypeError, text)
+
+
+@pytest.mark.parametrize(("op", "name"), [a for a in ARRAYS if not a[1].startswith("out")])
+def test_no_array(op: str, name: str) -> None:
+    refused(op, VALID[op]() | {name: None}, TypeError, rf"^{name}: expected a .* got NoneType$")
 
 
 @pytest.mark.parametrize(("op", "name"), ARRAYS)
@@ -218,9 +223,20 @@ def test_a_number_out_of_bounds(op: str, changes: Arguments, text: str) -> None:
     refused(op, VALID[op]() | changes, ValueError, f"^{text}")
 
 
-@pytest.mark.parametrize("beta", [2.5, "32", None])
-def test_a_segment_length_that_is_no_integer(beta: object) -> None:
-    refused("pack_signed", VALID["pack_signed"]() | {"beta": beta}, TypeError, "beta|incompatible")
+NOT_NUMBERS = [
+    (op, name, wrong)
+    for op, valid in VALID.items()
+    for name, value in valid().items()
+    for wrong in (["32", None] if name == "weight" else ["32", None, 2.5, 2**70])
+    if not isinstance(value, np.ndarray)
+]
+
+
+@pytest.mark.parametrize(("op", "name", "wrong"), NOT_NUMBERS)
+def test_not_the_right_kind_of_number(op: str, name: str, wrong: object) -> None:
+    refused(
+        op, VALID[op]() | {name: wrong}, TypeError, rf"^{name}: expected an? .*(integer|number)"
+    )
 
 
 @pytest.mark.parametrize(("beta_a", "beta_w"), [(2, 3), (3, 2), (32, 48), (69, 32), (32, 69)])
