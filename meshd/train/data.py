@@ -6,6 +6,8 @@ arrays are refused, and every way to be wrong is one line.
 
 from __future__ import annotations
 
+import lzma
+import struct
 import zipfile
 import zlib
 from dataclasses import dataclass
@@ -19,6 +21,20 @@ from meshd.train.errors import TrainingError
 ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 MAX_DATA_BYTES = 16 << 30  # unpacked; more than any desk's memory has free for a guest
 MAX_CLASSES = 65_536
+# What zipfile, its decompressors and numpy raise on files that are damaged or made to harm:
+# zipfile alone has BadZipFile, NotImplementedError (a RuntimeError) and struct.error.
+BROKEN = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    EOFError,
+    KeyError,
+    ValueError,
+    OSError,
+    RuntimeError,
+    OverflowError,
+)
 IMAGE_TYPES = ("uint8", "float32")
 
 
@@ -87,7 +103,7 @@ def _read_arrays(path: Path) -> dict[str, NDArray[np.generic]]:
             return {name: archive[name] for name in ARRAYS}
     except FileNotFoundError:
         raise _wrong(path.name, "no such file; give the path of an .npz file") from None
-    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, OSError, KeyError) as error:
+    except BROKEN as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise _wrong(path.name, f"not a whole .npz file ({reason}); copy it again") from None
 

@@ -193,6 +193,12 @@ def network_spec(spec: JobSpec, data: Dataset) -> dict[str, object]:
     }
 
 
+def count_parameters(spec: JobSpec, data: Dataset) -> int:
+    """Trainable numbers of the job's network, without building it."""
+    with torch.device("meta"):
+        return sum(p.numel() for p in build_network(network_spec(spec, data)).parameters())
+
+
 def total_steps(spec: JobSpec, data: Dataset) -> int:
     """Steps of the whole job."""
     return spec.training.epochs * steps_per_epoch(len(data.y_train), spec.training.batch)
