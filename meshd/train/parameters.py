@@ -6,7 +6,6 @@ Latents and moments lie in `SliceState`s, one for each slice that this member ho
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 
 import numpy as np
@@ -18,7 +17,6 @@ from meshd.core.slices import Slice, SliceMap, TensorShape, cut_slices, padding_
 from meshd.hbnn.binarize import quantize_scales
 from meshd.hbnn.networks import binary_layers, parameter_table
 from meshd.train.optimizer import SliceState
-from meshd.train.order import initial_latents
 
 Floats = NDArray[np.float32]
 Words = NDArray[np.uint64]
@@ -84,22 +82,16 @@ class NetworkParameters:
         correction: Floats = (np.float32(self.slice_map.gamma) / real).astype(np.float32)
         return correction
 
-    def begin(self, seed: int, held: Iterable[int]) -> dict[int, SliceState]:
-        """Set every parameter to its first value; return the states of the `held` slices.
+    def begin(self, held: Iterable[int]) -> dict[int, SliceState]:
+        """Binarize a new network's first latents; return the states of the `held` slices.
 
-        All latents are drawn, on every member, since the network needs them binarized.
+        Every member draws all of them, since the network needs them binarized.
         """
         states: dict[int, SliceState] = {}
         wanted = set(held)
-        latents = {
-            part.tensor.name: initial_latents(
-                seed, part.tensor.name, part.tensor.size, _first_deviation(part.tensor)
-            )
-            for part in self.slice_map.slices
-            if part.start == 0
-        }
         for part in self.slice_map.slices:
-            own = latents[part.tensor.name][part.start : part.stop].copy()
+            latents = self._tensors[part.tensor.name].detach().reshape(-1).numpy()
+            own = latents[part.start : part.stop].copy()
             self.set_from_latents(part, own)
             if part.index in wanted:
                 states[part.index] = SliceState.begin(own)
@@ -139,11 +131,3 @@ class NetworkParameters:
         """
         for name, (words, scales) in self._packed.items():
             self._layers[name].load_packed(words, scales)
-
-
-def _first_deviation(tensor: TensorShape) -> float:
-    """Standard deviation of the first latents: He for the float layer before a Ramp, else 1/fan-in.
-
-    Source: He et al., "Delving deep into rectifiers", ICCV 2015, equation 10.
-    """
-    return math.sqrt((1.0 if tensor.beta else 2.0) / tensor.columns)

@@ -96,7 +96,7 @@ class Trainer:
     def __init__(self, spec: JobSpec, data: Dataset, collective: Collective) -> None:
         self.spec = spec
         self.network_spec = network_spec(spec, data)
-        self.net = build_network(self.network_spec)
+        self.net = build_network(self.network_spec, spec.training.seed)
         self.parameters = NetworkParameters(self.net, spec.exchange.gamma)
         self.steps = total_steps(spec, data)
         self._data = data
@@ -109,8 +109,7 @@ class Trainer:
 
     def begin(self) -> None:
         """Start from the job's seed."""
-        held = self.exchange.held_slices()
-        self.exchange.begin(self.parameters.begin(self.spec.training.seed, held), None)
+        self.exchange.begin(self.parameters.begin(self.exchange.held_slices()), None)
 
     def resume(self, states: Mapping[int, SliceState], carried: Floats | None) -> None:
         """Start from a checkpoint: the states of all slices, and this member's carried error."""

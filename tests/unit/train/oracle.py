@@ -46,10 +46,10 @@ class Simulation:
 
     def __init__(self, spec: JobSpec, data: Dataset, members: int) -> None:
         self.spec, self.data, self.members = spec, data, members
-        self.net = build_network(network_spec(spec, data))
+        self.net = build_network(network_spec(spec, data), spec.training.seed)
         self.parameters = NetworkParameters(self.net, spec.exchange.gamma)
         every = range(len(self.parameters.slice_map.slices))
-        self.states = self.parameters.begin(spec.training.seed, every)
+        self.states = self.parameters.begin(every)
         size = self.parameters.slice_map.padded
         self.carried = [np.zeros(size, np.float32) for _ in range(members)]
         self.steps = total_steps(spec, data)
