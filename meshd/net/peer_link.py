@@ -1,0 +1,176 @@
+"""One outgoing control link: a DEALER to a peer's ROUTER, pinned to the peer's key.
+
+libzmq reconnects by itself while nothing answers, but gives up for ever once the peer has refused
+the handshake (measured: after a ZAP refusal no further attempt). A machine that is trusted later
+must get in without a restart, so a refused link is connected anew from here. The socket's monitor
+also says why a link is not up, which is the question that status screens leave open.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import socket
+import time
+from typing import Any
+
+import zmq
+import zmq.asyncio
+from zmq.utils.monitor import parse_monitor_message
+
+from meshd.core.types import MachineKey
+from meshd.net.counting import Heartbeats, client_handshake_bytes
+from meshd.net.keys import KeyPair
+from meshd.net.options import HEARTBEAT_MS, connecting, endpoint, is_ipv6
+
+HIGH_WATER = 256
+"""Messages that wait for one peer: gossip of that many jobs at once. More are not sent, and
+`send` says so."""
+
+RETRY_S = 2.0
+"""After a refusal, and for a host name that does not resolve. Soon, because a person who has just
+typed `meshd trust` waits for it; a refused handshake costs less than 1 kB."""
+
+_EVENTS = (
+    zmq.Event.HANDSHAKE_SUCCEEDED
+    | zmq.Event.HANDSHAKE_FAILED_AUTH
+    | zmq.Event.HANDSHAKE_FAILED_NO_DETAIL
+    | zmq.Event.HANDSHAKE_FAILED_PROTOCOL
+    | zmq.Event.CONNECTED
+    | zmq.Event.CONNECT_RETRIED
+    | zmq.Event.DISCONNECTED
+)
+_numbers = itertools.count()
+
+
+class PeerLink:
+    """The link to one peer. All methods belong to the event loop's thread."""
+
+    def __init__(
+        self, context: zmq.asyncio.Context, keys: KeyPair, key: MachineKey, host: str, port: int
+    ) -> None:
+        self.address = (host, port)
+        self.up = False
+        self.trouble = f"no answer yet from {host}, port {port}"
+        """Why the link is not up, one line; empty while it is."""
+        self.heartbeats = Heartbeats(HEARTBEAT_MS / 1000)
+        self.handshake_bytes = 0
+        self._endpoint = ""
+        self._met = False  # somebody accepted the TCP connection that is being tried
+        self._retry: asyncio.TimerHandle | None = None
+        self._resolving: asyncio.Task[None] | None = None
+        plain: zmq.Context[zmq.Socket[bytes]] = zmq.Context.shadow(context)
+        self._dealer = plain.socket(zmq.DEALER)
+        connecting(self._dealer, keys, key, HIGH_WATER)
+        name = f"inproc://meshd.monitor.{next(_numbers)}"
+        self._dealer.monitor(name, int(_EVENTS))
+        self._monitor = context.socket(zmq.PAIR)
+        self._monitor.connect(name)
+        self._watching = asyncio.create_task(self._watch(), name=f"monitor {host}:{port}")
+        self._connect()
+
+    def send(self, data: bytes) -> bool:
+        """Hand over one frame; False if the link is not up or too much waits for it already."""
+        try:
+            self._dealer.send(data, zmq.NOBLOCK, copy=False)
+        except zmq.ZMQError:
+            return False
+        return True
+
+    def bytes_sent(self, now: float) -> int:
+        """Handshakes and heartbeats; the messages are counted by the caller."""
+        return self.handshake_bytes + self.heartbeats.bytes_sent(now)
+
+    async def close(self, linger_ms: int) -> None:
+        """Close; what waits may still go out for `linger_ms`."""
+        if self._retry is not None:
+            self._retry.cancel()
+        for task in (self._watching, self._resolving):
+            if task is not None:
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
+        self._dealer.disable_monitor()
+        self._monitor.close(linger=0)
+        self._dealer.close(linger=linger_ms)
+
+    def _connect(self) -> None:
+        """Connect, or connect anew. Host names are resolved here: libzmq would do it in its one
+        I/O thread, and a name server that does not answer would hold up every other link."""
+        self._retry = None
+        host, port = self.address
+        if _is_address(host):
+            self._connect_to(host, port)
+        else:
+            self._resolving = asyncio.create_task(self._resolve(host, port))
+
+    async def _resolve(self, host: str, port: int) -> None:
+        try:
+            found = await asyncio.get_running_loop().getaddrinfo(
+                host, port, type=socket.SOCK_STREAM
+            )
+        except OSError as error:
+            self._fail(f"{host} does not resolve: {error.strerror}")
+            return
+        # IPv4 first: it is what meshd announces and listens on by default.
+        found.sort(key=lambda entry: entry[0] != socket.AF_INET)
+        self._connect_to(str(found[0][4][0]), port)
+
+    def _connect_to(self, host: str, port: int) -> None:
+        if self._endpoint:
+            with contextlib.suppress(zmq.ZMQError):  # gone already after a refusal
+                self._dealer.disconnect(self._endpoint)
+        self._endpoint = endpoint(host, port)
+        try:
+            self._dealer.ipv6 = is_ipv6(host)
+            self._dealer.connect(self._endpoint)
+        except zmq.ZMQError as error:
+            self._fail(f"{host}, port {port}: {error.strerror}")
+
+    def _fail(self, trouble: str) -> None:
+        self.trouble = trouble
+        if self._retry is None:
+            self._retry = asyncio.get_running_loop().call_later(RETRY_S, self._connect)
+
+    async def _watch(self) -> None:
+        while True:
+            event = parse_monitor_message(await self._monitor.recv_multipart())
+            self._note(event)
+
+    def _note(self, event: Any) -> None:
+        host, port = self.address
+        now = time.monotonic()
+        kind = event["event"]
+        if kind == zmq.Event.HANDSHAKE_SUCCEEDED:
+            self.up, self.trouble = True, ""
+            self.handshake_bytes += client_handshake_bytes("DEALER")
+            self.heartbeats.up(self, now)
+        elif kind == zmq.Event.HANDSHAKE_FAILED_AUTH:
+            self._fail(
+                f"the machine at {host}, port {port} does not trust this one;"
+                " run `meshd trust` there with what `meshd key` prints here"
+            )
+        elif kind == zmq.Event.HANDSHAKE_FAILED_PROTOCOL:
+            self._fail(f"what answers at {host}, port {port} is not meshd, or has another key")
+        elif kind == zmq.Event.HANDSHAKE_FAILED_NO_DETAIL:
+            # CURVE's answer to a client that expects another key is to close without a word.
+            self.trouble = f"what answers at {host}, port {port} has another key, or is not meshd"
+        elif kind == zmq.Event.CONNECT_RETRIED:
+            if not self._met:
+                self.trouble = f"nothing answers at {host}, port {port}"
+            self._met = False
+        elif kind == zmq.Event.CONNECTED:
+            self._met = True
+        elif self.up:  # disconnected
+            self.up, self.trouble = False, f"the link to {host}, port {port} broke"
+            self.heartbeats.down(self, now)
+
+
+def _is_address(host: str) -> bool:
+    """Whether a host needs no resolving."""
+    for family in (socket.AF_INET, socket.AF_INET6):
+        with contextlib.suppress(OSError):
+            socket.inet_pton(family, host.partition("%")[0])
+            return True
+    return False
