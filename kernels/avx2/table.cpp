@@ -1,4 +1,5 @@
-// What AVX2 puts over the scalar table.
+// What AVX2 puts over the scalar table. This file is built without AVX2: the tables are filled before
+// it is known what the machine runs.
 #include "avx2.h"
 
 extern "C" void meshd_overlay_avx2(kernel_table *table) {
