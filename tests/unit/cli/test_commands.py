@@ -218,14 +218,14 @@ def test_submit_may_not_read_the_data(
 
 @contextlib.contextmanager
 def as_nobody(path: Path) -> Iterator[None]:
-    """Root may read every file: be another user, who can reach `path`, for a while."""
+    """Root may read every file: be another user (our group stays), who can reach `path`."""
     if os.geteuid() != 0:
         yield
         return
-    opened = [folder for folder in path.parents if folder.stat().st_mode & 0o001 == 0]
+    opened = [folder for folder in path.parents if folder.stat().st_mode & 0o011 != 0o011]
     modes = [folder.stat().st_mode for folder in opened]
     for folder, mode in zip(opened, modes, strict=True):
-        folder.chmod(mode | 0o001)
+        folder.chmod(mode | 0o011)
     os.seteuid(65534)
     try:
         yield
