@@ -38,6 +38,8 @@ STYLES = {
 ORDER = ("training", "forming", "stopped", "waiting", "failed", "done", "cancelled")
 FINISHED = {"failed", "done", "cancelled"}
 
+WATCH = "status --watch"
+
 MACHINE_TITLES = ("MACHINE", "STATE", "HEARD", "FREE", "ADDRESS")
 JOB_TITLES = (
     *("JOB", "STATE", "STEP", "EPOCH", "ACCURACY", "LOSS"),
@@ -47,18 +49,22 @@ JOB_TITLES = (
 Object = dict[str, Any]
 
 
-def status_screen(status: Object, width: int | None, program: str = "meshd") -> list[Text]:
+def status_screen(
+    status: Object, width: int | None, program: str = "meshd", watching: bool = False
+) -> list[Text]:
     """All lines of the screen, none longer than `width` unless a single word is.
 
     Args:
         status: the status object, version 1.
         width: of the terminal in cells; None: unbounded, every row one line, every job shown.
         program: how suggested commands begin.
+        watching: the screen refreshes itself: do not suggest to watch.
     """
     lines = [*_head(status["machine"], width), Text()]
     lines += [*_machines(status["machines"], width), Text()]
     lines += [*_jobs(status["jobs"], width), Text()]
-    for number, (words, command) in enumerate(next_steps(status)):
+    steps = [step for step in next_steps(status) if not (watching and step[1] == WATCH)]
+    for number, (words, command) in enumerate(steps):
         start = "next: " if number == 0 else "      "
         lines += wrapped(Cell(f"{start}{program} {command}   ({words})", "cyan"), width)
     return lines
@@ -172,11 +178,14 @@ def _job_notes(job: Object) -> Iterator[Cell]:
 
 
 def _member_text(member: Object, job: Object) -> str:
-    """`desk-2`, `desk-2 (lost)`, or `desk-2 (at step 41)` where it differs from the ring's."""
+    """`desk-2`, `desk-2 (lost)`, or where a ring stands still `desk-2 (at step 41)` if it is not
+    where the job is. While a ring moves, such a difference is only the age of what we heard."""
     name = printable(member["name"])
     if not member["alive"]:
         return f"{name} (lost)"
-    return name if member["step"] == job["step"] else f"{name} (at step {member['step']})"
+    if job["state"] == "training" or member["step"] == job["step"]:
+        return name
+    return f"{name} (at step {member['step']})"
 
 
 def weights_cell(results: Sequence[Object]) -> Cell:
@@ -199,7 +208,7 @@ def next_steps(status: Object) -> list[tuple[str, str]]:
     if job := by_state.get("stopped"):
         steps.append(("go on from the last checkpoint", f"resume {_handle(job, jobs)}"))
     if job := by_state.get("training") or by_state.get("forming"):
-        steps.append(("watch it", "status --watch"))
+        steps.append(("watch it", WATCH))
     elif job := by_state.get("waiting"):
         steps.append(("see what it waits for", f"logs {_handle(job, jobs)}"))
     if jobs and jobs[0]["state"] == "failed":

@@ -84,7 +84,8 @@ def _watch_screen(settings: Settings, status: dict[str, Any]) -> None:
     console = Console(highlight=False)
 
     def draw(current: dict[str, Any]) -> Text:
-        return Text("\n").join(status_screen(current, console.width, settings.program))
+        lines = status_screen(current, console.width, settings.program, watching=True)
+        return Text("\n").join(lines)
 
     try:
         with Live(draw(status), console=console, screen=True, auto_refresh=False) as live:

@@ -139,6 +139,12 @@ def test_next_steps(make: Any) -> None:
     assert commands(make.job(), older) == ["resume 00000000", "status --watch"]
 
 
+def test_who_watches_is_not_told_to_watch(make: Any) -> None:
+    status = make.status([make.job()], [make.machine("a", "here"), make.machine("b")])
+    assert "next:" in status_screen(status, 120)[-1].plain
+    assert "next:" not in status_screen(status, 120, watching=True)[-1].plain
+
+
 def test_suggested_commands_name_the_state_folder(make: Any) -> None:
     lines = plain(make.status([], []), program="meshd --state '/tmp/a b'")
     assert any("meshd --state '/tmp/a b' submit" in line for line in lines)
