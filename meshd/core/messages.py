@@ -167,12 +167,14 @@ class Ready:
 
 @dataclass(frozen=True)
 class Refuse:
-    """A proposed member cannot take part. `fatal`: no other ring could either (broken data)."""
+    """A proposed member cannot take part. `fatal`: no other ring could either (broken data).
+    `busy`: it has another job; nothing is wrong with this one, so no failure is counted."""
 
     job: JobId
     generation: Generation
     reason: str
     fatal: bool
+    busy: bool = False
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,382 @@
+"""The one object that the daemon drives: inputs come in with the time, effects come out.
+
+    receive(sender, message, now)         a peer's message
+    worker_event(job, generation, e, now) our worker's
+    blob_held / blob_missing              what became of a FetchBlob
+    seen(key, host, port, now)            discovery
+    submit, cancel, resume                the command line's wishes
+    handle_timer(now), next_timer(now)    time
+    drain()                               effects, in order
+
+Equal inputs give equal effects: no clock, no chance, no sockets, no files. After each input the
+node settles: changes of records reach every part, messages to itself are delivered, and the captain
+looks whether something can start, until nothing moves any more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from meshd.core.collector import Collector
+from meshd.core.effects import Connect, Disconnect, Effect, Note, Outbox, PinBlobs
+from meshd.core.errors import UsageError
+from meshd.core.formation import Captain
+from meshd.core.job import FINAL, advance, can, new_record
+from meshd.core.member import Member
+from meshd.core.messages import (
+    Abort,
+    CheckpointPart,
+    Commit,
+    Finished,
+    Goodbye,
+    Heartbeat,
+    Hello,
+    JobRecord,
+    JobUpdate,
+    Progress,
+    Propose,
+    Ready,
+    Refuse,
+)
+from meshd.core.peers import HEARTBEAT_S, HELLO_ANSWER_S, Peer, Peers
+from meshd.core.pins import pins
+from meshd.core.registry import Job, Registry
+from meshd.core.scheduler import Machine
+from meshd.core.site import Identity, Site
+from meshd.core.types import BlobId, Generation, JobId, MachineKey
+
+REFRESH_S = 10.0  # captain and submitter repeat unfinished records: lost updates heal
+ASLEEP_S = 2.0  # a timer so late: this process did not run, the others did not die
+
+
+class Node:
+    """One machine's decisions. See the top of the file for how it is driven."""
+
+    def __init__(self, me: Identity, now: float) -> None:
+        out = Outbox(me.key)
+        peers = Peers(me.key)
+        self.site = Site(me, peers, Registry(peers, out), out)
+        self.captain = Captain(self.site, now)
+        self.member = Member(self.site)
+        self._collector = Collector(self.site)
+        self._beat_at = now
+        self._refresh_at = now + REFRESH_S
+        self._sequence = 0
+        self._told: tuple[bool, str] = (False, "")
+        self._pinned: frozenset[BlobId] = frozenset()
+        self._handlers: dict[type, Callable[[MachineKey, Any, float], None]] = {
+            Goodbye: self._on_goodbye,
+            JobUpdate: lambda sender, m, now: self.site.registry.absorb(m.record, sender),
+            Propose: self.member.on_propose,
+            Ready: self.captain.on_ready,
+            Refuse: self.captain.on_refuse,
+            Commit: self.member.on_commit,
+            Abort: lambda sender, m, now: self.member.on_abort(sender, m),
+            Progress: self._on_progress,
+            CheckpointPart: lambda sender, m, now: self._collector.on_part(sender, m),
+            Finished: lambda sender, m, now: self._collector.on_finished(sender, m),
+        }
+
+    # --- inputs ----------------------------------------------------------------------------------
+
+    def restore(self, records: Iterable[JobRecord], now: float) -> None:
+        """Take over the checked records that lay on disk; what ran here stopped with the daemon."""
+        for record in records:
+            self.site.registry.restore(record)
+        for job in self.site.registry:
+            self._stop_if_forgotten(job.record)
+        self._settle(now)
+
+    def roster(self, roster: Mapping[MachineKey, str], now: float) -> None:
+        """Take over the roster; a machine that left it is disconnected and lost."""
+        gone = self.site.peers.set_roster(roster)
+        for key in gone:
+            self.site.out.add(Disconnect(key))
+            self._lost(key, "was taken off the roster", now)
+        self._settle(now)
+
+    def seen(self, key: MachineKey, host: str, port: int, now: float) -> None:
+        """A machine may be at this address; strangers are nobody."""
+        if self.site.peers.sighted(key, host, port, now, sure=False):
+            self.site.out.add(Connect(key, host, port))
+            self._say_hello(self.site.peers.get(key), now)
+        self._settle(now)
+
+    def receive(self, sender: MachineKey, message: object, now: float) -> None:
+        """A message whose sender the transport has authenticated."""
+        peer = self.site.peers.get(sender)
+        if peer is None:
+            self.site.refused["stranger"] += 1
+            return
+        if isinstance(message, Hello):
+            self._on_hello(peer, message, now)
+        elif isinstance(message, Heartbeat):
+            if self.site.peers.heartbeat(sender, message, now):
+                self._welcome(peer)
+        else:
+            self.site.peers.heard(sender, now)
+            handler = self._handlers.get(type(message))
+            if handler is None:
+                self.site.refused["unexpected-message"] += 1
+            else:
+                handler(sender, message, now)
+        self._settle(now)
+
+    def unreachable(self, key: MachineKey, now: float) -> None:
+        """A message that matters could not be handed to the link of a machine."""
+        if self.site.peers.leave(key):
+            self._lost(key, "cannot be reached any more", now)
+        self._settle(now)
+
+    def worker_event(self, job: JobId, generation: Generation, event: object, now: float) -> None:
+        """What our worker said or suffered; see `meshd.core.events`."""
+        self.member.worker_event(job, generation, event, now)
+        self._settle(now)
+
+    def blob_held(self, blob: BlobId, now: float) -> None:
+        """A blob that was asked for lies on disk, verified."""
+        self.member.blob_held(blob)
+        self._settle(now)
+
+    def blob_missing(self, blob: BlobId, reason: str, now: float) -> None:
+        """A blob that was asked for cannot be had, and why."""
+        self.member.blob_missing(blob, reason)
+        self._settle(now)
+
+    def count_control_bytes(self, total: int) -> None:
+        """The control links' counter; tell it before an input that may report progress."""
+        self.site.control_bytes = total
+
+    # --- the command line's wishes ---------------------------------------------------------------
+
+    def submit(
+        self, spec: str, data: BlobId, data_bytes: int, unix_time: float, now: float
+    ) -> JobRecord:
+        """Queue a job whose data this machine holds.
+
+        Raises:
+            FailureError: too many unfinished jobs.
+        """
+        record = new_record(spec, data, data_bytes, self.site.me.key, unix_time)
+        self.site.registry.submit(record)
+        self._settle(now)
+        return record
+
+    def cancel(self, job_id: JobId, now: float) -> JobRecord:
+        """End a job for good.
+
+        Raises:
+            UsageError: it is over already.
+        """
+        job = self._known(job_id)
+        if not can(job.record, "cancel"):
+            raise UsageError(
+                f"job {job.spec.name} is {job.record.state}; there is nothing to cancel"
+            )
+        reason = f"cancelled on {self.site.me.name}"
+        self.site.registry.put(advance(job.record, "cancel", reason))
+        self._settle(now)
+        return self._known(job_id).record
+
+    def resume(self, job_id: JobId, now: float) -> JobRecord:
+        """Let a stopped job wait for its next ring.
+
+        Raises:
+            UsageError: it is not stopped.
+        """
+        job = self._known(job_id)
+        record = job.record
+        if record.state == "training" and not any(self.site.here(m.key) for m in record.members):
+            record = advance(record, "stop", "none of its machines is here any more")
+            self.site.registry.put(record)
+        if not can(record, "resume"):
+            raise UsageError(
+                f"job {job.spec.name} is {record.state}; only a stopped job can be resumed"
+            )
+        reason = f"resumed on {self.site.me.name} from step {record.checkpoint.step}"
+        self.site.registry.put(advance(record, "resume", reason))
+        self._settle(now)
+        return self._known(job_id).record
+
+    def leave(self, why: str, now: float) -> None:
+        """The daemon ends in good order: stop what runs here, and say goodbye."""
+        self.member.leave(why)
+        self._settle(now)
+        self.site.out.send_all(self.site.peers.alive(), Goodbye(why))
+
+    # --- time ------------------------------------------------------------------------------------
+
+    def handle_timer(self, now: float) -> None:
+        """Do what is due. It may be called early, late or in vain."""
+        late = now - self._beat_at
+        if late > ASLEEP_S:
+            self.site.peers.forgive(late)
+        for peer in self.site.peers.expire(now):
+            self._lost(peer.key, "was lost: not heard for 3 s", now)
+        if now >= self._beat_at:
+            self._beat_at = now + HEARTBEAT_S
+            self._sequence += 1
+            for peer in self.site.peers:
+                self._beat(peer, now)
+        for peer in self.site.peers.try_others(now):
+            self.site.out.add(Connect(peer.key, peer.host, peer.port))
+            self._say_hello(peer, now)
+        if now >= self._refresh_at:
+            self._refresh_at = now + REFRESH_S
+            self._refresh()
+        self.captain.handle_timer(now)
+        self.member.handle_timer(now)
+        self._settle(now)
+
+    def next_timer(self, now: float) -> float:
+        """When `handle_timer` is due next."""
+        return min(
+            self._beat_at,
+            self._refresh_at,
+            self.site.peers.next_expiry(),
+            self.captain.next_timer(now),
+            self.member.next_timer(),
+        )
+
+    def drain(self) -> list[Effect]:
+        """The effects since the last call, in the order in which to perform them."""
+        return self.site.out.drain()
+
+    # --- views -----------------------------------------------------------------------------------
+
+    def own_machine(self) -> Machine:
+        """This machine as the scheduler sees it."""
+        available, why = self.member.availability()
+        return Machine(self.site.me.key, self.site.me.name, available, why)
+
+    # --- messages --------------------------------------------------------------------------------
+
+    def _on_hello(self, peer: Peer, hello: Hello, now: float) -> None:
+        if hello.protocol != self.site.me.protocol:
+            peer.why = f"speaks protocol {hello.protocol}, this machine {self.site.me.protocol}"
+            self.site.refused["protocol-version"] += 1
+            return
+        is_new = hello.boot != peer.boot
+        if self.site.peers.hello(peer.key, hello, now):
+            self._lost(peer.key, "restarted", now)
+        if self.site.peers.sighted(peer.key, hello.host, hello.port, now, sure=is_new):
+            self.site.out.add(Connect(peer.key, hello.host, hello.port))
+        due = peer.said_hello is None or now - peer.said_hello >= HELLO_ANSWER_S
+        if is_new or not peer.alive or due:
+            self._say_hello(peer, now)
+            self._say_heartbeat(peer)
+
+    def _on_goodbye(self, sender: MachineKey, goodbye: Goodbye, now: float) -> None:
+        if self.site.peers.leave(sender):
+            self._lost(sender, f"left ({goodbye.reason[:200]})", now)
+
+    def _on_progress(self, sender: MachineKey, message: Progress, now: float) -> None:
+        job = self.site.registry.get(message.job)
+        if job is None or job.record.generation != message.generation:
+            self.site.refused["other-generation"] += 1
+        elif job.record.state != "training" or all(m.key != sender for m in job.record.members):
+            self.site.refused["not-a-member"] += 1
+        else:
+            job.progress[sender] = message.progress
+
+    # --- steps -----------------------------------------------------------------------------------
+
+    def _welcome(self, peer: Peer) -> None:
+        """A machine came alive: it gets everything that we know about jobs."""
+        self.site.out.add(Note(f"{peer.name} is here ({peer.host}:{peer.port})"))
+        for job in self.site.registry:
+            self.site.out.send(peer.key, JobUpdate(job.record))
+
+    def _say_hello(self, peer: Peer | None, now: float) -> None:
+        if peer is None or not peer.linked:
+            return
+        me = self.site.me
+        peer.said_hello = now
+        hello = Hello(me.protocol, me.name, me.host, me.port, me.boot, me.version)
+        self.site.out.send(peer.key, hello)
+
+    def _say_heartbeat(self, peer: Peer) -> None:
+        available, why = self.member.availability()
+        self._sequence += 1
+        beat = Heartbeat(self.site.me.boot, self._sequence, available, why)
+        if peer.linked:
+            self.site.out.send(peer.key, beat)
+
+    def _beat(self, peer: Peer, now: float) -> None:
+        if peer.audible(now):
+            self._say_heartbeat(peer)
+        else:
+            self._say_hello(peer, now)
+
+    def _lost(self, key: MachineKey, why: str, now: float) -> None:
+        self.site.out.add(Note(f"{self.site.name(key)} {why}"))
+        self.captain.lost(key, why, now)
+        self.member.lost(key, why)
+
+    def _refresh(self) -> None:
+        for job in self.site.registry:
+            if job.record.state in FINAL or job.record.state == "stopped":
+                continue
+            captain = self.captain.captain_of(job.record.job)
+            if self.site.me.key in (captain, job.record.submitter):
+                self.site.out.send_all(self.site.peers.alive(), JobUpdate(job.record))
+
+    def _known(self, job_id: JobId) -> Job:
+        job = self.site.registry.get(job_id)
+        if job is None:
+            raise UsageError(f"no job {job_id[:8]}; `meshd status` lists them")
+        return job
+
+    def _stop_if_forgotten(self, record: JobRecord) -> None:
+        """A record says that this machine trains, but it does not: its daemon has restarted."""
+        me = self.site.me
+        part = any(member.key == me.key for member in record.members)
+        if record.state != "training" or not part:
+            return
+        why = self.member.why_not(record)
+        if why is None:
+            return
+        job = self._known(record.job)
+        hint = self.site.resume_hint(record, job.spec.name)
+        self.site.registry.put(advance(record, "stop", f"{why}; {hint}"))
+
+    def _settle(self, now: float) -> None:
+        """Let every consequence of an input happen before the next input."""
+        registry, own = self.site.registry, self.site.out.to_self
+        while True:
+            if registry.changed:
+                self._record_changed(registry.changed.pop(0), now)
+            elif own:
+                message = own.pop(0)
+                self._handlers[type(message)](self.site.me.key, message, now)
+            else:
+                self.captain.consider(self.own_machine(), now)
+                if not registry.changed and not own:
+                    break
+        self._tell()
+
+    def _record_changed(self, job_id: JobId, now: float) -> None:
+        """Each part acts on the record as it is now; one that changes it again is heard again."""
+        for part in (
+            self.member.changed,
+            lambda record: self.captain.changed(record, now),
+            self._collector.changed,
+            self._stop_if_forgotten,
+        ):
+            job = self.site.registry.get(job_id)
+            if job is not None:
+                part(job.record)
+
+    def _tell(self) -> None:
+        """Say at once that this machine became free or busy, and what its disk must keep."""
+        told = self.member.availability()
+        if told != self._told:
+            self._told = told
+            for peer in self.site.peers:
+                if peer.alive:
+                    self._say_heartbeat(peer)
+        pinned = pins(self.site, self.member)
+        if pinned != self._pinned:
+            self._pinned = pinned
+            self.site.out.add(PinBlobs(pinned))
