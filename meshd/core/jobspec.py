@@ -59,7 +59,7 @@ class ExchangeSpec:
     """[exchange]: what crosses the ring."""
 
     kind: str = _choice("votes", "float32", about="votes: bit planes; float32: the reference")
-    gamma: int = _bounded(256, 64, 65_536, "elements of a gradient segment that share one scale")
+    gamma: int = _bounded(64, 64, 65_536, "elements of a gradient segment that share one scale")
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,10 @@ from typing import Protocol
 from meshd.core.schedule import Hop
 from meshd.train.errors import RingBrokenError
 
-Payload = bytes | bytearray | memoryview
+Payload = bytes | memoryview
+Frame = tuple[int, Hop, bytes]
 
-LOCAL_PATIENCE_S = 120.0  # a neighbour thread that is silent so long has died or is deadlocked
+LOCAL_PATIENCE_S = 60.0  # a neighbour thread that is silent so long has died or is deadlocked
 
 
 class Collective(Protocol):
@@ -39,8 +40,8 @@ class LocalMember:
         self,
         rank: int,
         size: int,
-        incoming: queue.Queue[tuple[int, Hop, bytes]],
-        outgoing: queue.Queue[tuple[int, Hop, bytes]],
+        incoming: queue.Queue[Frame | None],
+        outgoing: queue.Queue[Frame | None],
     ) -> None:
         self.rank = rank
         self.size = size
@@ -53,16 +54,24 @@ class LocalMember:
         self._outgoing.put((step, hop, bytes(payload)))
         self.bytes_sent += len(payload)
         try:
-            got_step, got, data = self._incoming.get(timeout=LOCAL_PATIENCE_S)
+            frame = self._incoming.get(timeout=LOCAL_PATIENCE_S)
         except queue.Empty:
             raise RingBrokenError("the predecessor sends nothing") from None
+        if frame is None:
+            self.leave()
+            raise RingBrokenError("the predecessor has left the ring")
+        got_step, got, data = frame
         wanted = (step, hop.phase, hop.hop, hop.receive_chunk, expected_bytes)
         if (got_step, got.phase, got.hop, got.send_chunk, len(data)) != wanted:
             raise RingBrokenError(f"expected {wanted}, heard {got_step} {got} {len(data)} bytes")
         return memoryview(data)
 
+    def leave(self) -> None:
+        """Tell the successor that nothing more will come; one after the other, all leave."""
+        self._outgoing.put(None)
+
 
 def local_ring(size: int) -> list[LocalMember]:
     """Return `size` members joined in a ring of queues."""
-    links: list[queue.Queue[tuple[int, Hop, bytes]]] = [queue.Queue() for _ in range(size)]
+    links: list[queue.Queue[Frame | None]] = [queue.Queue() for _ in range(size)]
     return [LocalMember(rank, size, links[rank], links[(rank + 1) % size]) for rank in range(size)]

@@ -35,6 +35,7 @@ BROKEN = (
     RuntimeError,
     OverflowError,
 )
+SMALLEST_RANGE = 1e-30  # samples below it count as zero; their scale would not be finite
 IMAGE_TYPES = ("uint8", "float32")
 
 
@@ -80,7 +81,7 @@ def load_dataset(path: Path) -> Dataset:
     if x_train.shape[1:] != x_test.shape[1:] or x_train.dtype != x_test.dtype:
         raise _wrong(path.name, "x_train and x_test must agree in sample shape and type")
     largest = float(np.abs(x_train.max(initial=0))), float(np.abs(x_train.min(initial=0)))
-    scale = np.float32(1.0 / (max(largest) or 1.0))
+    scale = np.float32(1.0 / max(max(largest), SMALLEST_RANGE))
     return Dataset(
         np.ascontiguousarray(x_train.reshape(len(x_train), -1)),
         arrays["y_train"].astype(np.int64),

@@ -13,9 +13,11 @@ import pytest
 import torch
 
 from meshd.core.jobspec import parse_spec
+from meshd.core.schedule import Phase
 from meshd.hbnn.export import weight_hash
 from meshd.train.collective import local_ring
 from meshd.train.data import Dataset
+from meshd.train.errors import RingBrokenError, TrainingError
 from meshd.train.trainer import Trainer
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -76,6 +78,7 @@ def run_members(trainers: list[Trainer], steps: int, first: int = 0) -> list[lis
                     return
         except BaseException as error:
             errors.append(error)
+            trainers[rank].exchange._collective.leave()
 
     threads = [threading.Thread(target=run, args=(rank,)) for rank in range(len(trainers))]
     for thread in threads:
@@ -202,3 +205,40 @@ def test_resumed_run_equals_uninterrupted_one(kind: str, tmp_path: Path) -> None
         trainer.resume(copy.deepcopy(copied), error)  # each member reads files of its own
     run_members(resumed, 20, first=20)
     assert {weight_hash(t.net) for t in whole} == {weight_hash(t.net) for t in resumed}
+
+
+@pytest.mark.parametrize("kind", ["votes", "float32"])
+def test_divergence_is_said_not_hidden(kind: str) -> None:
+    trainer = ring_of(job(kind), small_data(), 1)[0]
+    trainer.begin()
+    trainer.parameters.flat_gradient[3] = np.nan
+    with pytest.raises(TrainingError, match="diverged at step 0"):
+        trainer.exchange.step(0, 1.0)
+
+
+def impossible_votes(frame: bytearray) -> None:
+    frame[:-8] = b"\xff" * (len(frame) - 8)
+
+
+def infinite_scale(frame: bytearray) -> None:
+    frame[-2:] = b"\x80\x7f"
+
+
+@pytest.mark.parametrize("harm", [impossible_votes, infinite_scale])
+def test_a_peer_that_sends_rubbish_breaks_the_ring_by_name(harm) -> None:
+    """Counts above the number of members, or a scale of infinity, come from a broken peer."""
+    trainers = ring_of(job(copies=2), small_data(), 3)
+    for trainer in trainers:
+        trainer.begin()
+    victim = trainers[1].exchange._collective
+    original = victim.swap
+
+    def swap(step, hop, payload, expected):
+        frame = bytearray(original(step, hop, payload, expected))
+        if hop.phase is Phase.GATHER_VOTES:
+            harm(frame)
+        return memoryview(bytes(frame))
+
+    victim.swap = swap
+    with pytest.raises(RingBrokenError, match="the predecessor sent"):
+        run_members(trainers, 1)

@@ -1,0 +1,1 @@
+"""Process 2: trains one generation of one job, started and killed by its daemon."""

@@ -1,0 +1,44 @@
+"""`python -m meshd.worker.inspect FILE`: is this a data file that a job can train on?
+
+Prints one JSON object {"inputs", "classes", "train", "test"} and exits with 0; or one line on
+stderr that says what is wrong, and 2. The daemon runs it before it accepts a job, in a process of
+its own, since reading arrays takes numpy.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from meshd.train.data import load_dataset
+from meshd.train.errors import TrainingError
+
+
+def main() -> int:
+    """Check the file named by the only argument."""
+    if len(sys.argv) != 2:
+        print("usage: python -m meshd.worker.inspect FILE", file=sys.stderr)
+        return 2
+    try:
+        data = load_dataset(Path(sys.argv[1]))
+    except TrainingError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except MemoryError:
+        print(
+            f"data file {Path(sys.argv[1]).name}: needs more memory than is free", file=sys.stderr
+        )
+        return 2
+    facts = {
+        "inputs": data.inputs,
+        "classes": data.classes,
+        "train": len(data.y_train),
+        "test": len(data.y_test),
+    }
+    print(json.dumps(facts))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
