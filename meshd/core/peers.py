@@ -71,8 +71,10 @@ class Peer:
         return self.any_heard is not None and now - self.any_heard <= LOST_AFTER_S
 
     def ring_host(self) -> str:
-        """The address that other members are told."""
-        return self.declared_host or self.host
+        """The address that other members are told: where our own link to it works, unless that
+        is this machine's loopback, which is no address to others; then what it says itself."""
+        loopback = self.host.startswith("127.") or self.host == "::1"
+        return (self.declared_host or self.host) if loopback else self.host
 
     def state(self) -> str:
         """The one word that `status` shows."""
