@@ -123,6 +123,11 @@ class Node:
                 handler(sender, message, now)
         self._settle(now)
 
+    def heard(self, key: MachineKey, now: float) -> None:
+        """A message about blobs came, which is not the node's: its sender lives all the same."""
+        if key in self.site.peers:
+            self.site.peers.heard(key, now)
+
     def unreachable(self, key: MachineKey, now: float) -> None:
         """A message that matters could not be handed to the link of a machine."""
         if self.site.peers.leave(key):
