@@ -56,7 +56,7 @@ def table(
     ]
     fit = _how_many_fit(widths, width)
     start = sum(widths[:fit]) + GAP * fit
-    beside = not why_below and fit == len(titles)
+    beside = not why_below and fit == len(titles) and any(row.why.text for row in rows)
     if width is not None:
         beside = beside and width - start >= SENTENCE_WIDTH
     head = [Cell(title, "bold") for title in titles[:fit]]

@@ -61,8 +61,9 @@ MAX_MACHINES = 8
 def command(as_json: bool, machines: int, keep: Path | None) -> None:
     """Run it, print the figures, leave nothing behind."""
     from rich.console import Console
+    from rich.text import Text
 
-    from meshd.cli.demo_report import report_table
+    from meshd.cli.demo_report import report_lines
 
     refuse_missing_libraries()
     words = Console(stderr=True, highlight=False)
@@ -72,8 +73,8 @@ def command(as_json: bool, machines: int, keep: Path | None) -> None:
         click.echo(json.dumps(report.as_object()))
     else:
         screen = Console(highlight=False)
-        width = None if screen.is_terminal else 120
-        screen.print(report_table(report, names), width=width)
+        width = screen.width if screen.is_terminal else None
+        screen.print(Text("\n").join(report_lines(report, names, width)), soft_wrap=True)
     if len(set(report.weight_hashes)) != 1:
         from meshd.net.local import FailureError
 
@@ -169,7 +170,7 @@ def introduce(fleet: Fleet, words: Console) -> None:
 def train(fleet: Fleet, folder: Path, words: Console) -> tuple[Report, list[str]]:
     """The ring's job, then the reference; both submitted to the first daemon."""
     from meshd.cli.demo_job import reference_job, ring_job
-    from meshd.cli.demo_report import make_report
+    from meshd.cli.demo_report import make_report, member_names
 
     data = write_digits(folder / "digits.npz")
     settings = fleet.desks[0].settings
@@ -177,7 +178,7 @@ def train(fleet: Fleet, folder: Path, words: Console) -> tuple[Report, list[str]
     job, seconds = run_job(settings, ring_job(len(fleet.names)), data, words)
     words.print("the same network in one process, float32 exchange")
     reference, _ = run_job(settings, reference_job(), data, words)
-    return make_report(job, seconds, reference), [result["name"] for result in job["results"]]
+    return make_report(job, seconds, reference), member_names(job)
 
 
 def write_digits(path: Path) -> Path:

@@ -1,15 +1,24 @@
-"""What `meshd demo` ends with: a table for people, an object for scripts."""
+"""What `meshd demo` ends with: tables for people, an object for scripts."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from meshd.cli.figures import bytes_text, percent_text, printable, ratio_text
+from rich.text import Text
 
-if TYPE_CHECKING:
-    from rich.table import Table
+from meshd.cli.columns import Cell, Row, table
+from meshd.cli.figures import (
+    NONE,
+    bytes_text,
+    count_text,
+    percent_text,
+    printable,
+    ratio_text,
+)
+
+HASH_DIGITS = 16  # of 64 in the table's column; the whole hash stands below
 
 
 @dataclass(frozen=True)
@@ -36,8 +45,11 @@ class Report:
 
 
 def make_report(job: dict[str, Any], seconds: float, reference: dict[str, Any]) -> Report:
-    """Gather the figures from two finished jobs' entries of the status object."""
-    results = job["results"]
+    """Gather the figures from two finished jobs' entries of the status object.
+
+    The lists of the report follow `member_names`.
+    """
+    results = _by_name(job)
     return Report(
         members=len(job["members"]),
         epochs=job["epochs"],
@@ -50,39 +62,57 @@ def make_report(job: dict[str, Any], seconds: float, reference: dict[str, Any]) 
     )
 
 
-def report_table(report: Report, names: Sequence[str]) -> Table:
-    """The closing table.
+def member_names(job: dict[str, Any]) -> list[str]:
+    """A finished job's members, in the order of a report's lists."""
+    return [result["name"] for result in _by_name(job)]
+
+
+def _by_name(job: dict[str, Any]) -> list[dict[str, Any]]:
+    return sorted(job["results"], key=lambda result: str(result["name"]))
+
+
+def report_lines(report: Report, names: Sequence[str], width: int | None) -> Iterator[Text]:
+    """The closing tables: the ring beside the reference, then each member.
 
     Args:
         report: the figures.
         names: of the members, in the order of the report's lists.
+        width: of the terminal in cells; None: unbounded.
     """
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
-    table = Table(box=SIMPLE_HEAD, show_header=False, pad_edge=False)
-    table.add_column(style="bold")
-    table.add_column(overflow="fold")
-    ring = report.bytes_float32_ring
-    each = "\n".join(
-        f"{printable(name)}  {bytes_text(sent)}, {ratio_text(ring, sent)} less"
-        for name, sent in zip(names, report.bytes_sent_per_member, strict=True)
-    )
-    equal = len(set(report.weight_hashes)) == 1
-    hashes = "\n".join(
-        f"{printable(name)}  {printable(digest)}"
-        for name, digest in zip(names, report.weight_hashes, strict=True)
-    )
-    rows = [
-        ("members", str(report.members)),
-        ("epochs", str(report.epochs)),
-        ("test accuracy", percent_text(report.accuracy)),
-        ("float32 exchange, one process", percent_text(report.accuracy_float32_exchange)),
-        ("seconds", f"{report.seconds:.1f}"),
-        ("a float32 ring sends, each", bytes_text(ring)),
-        ("sent", each),
-        ("weights", ("equal on all members\n" if equal else "DIFFERENT\n") + hashes),
+    beside = [
+        ("members", str(report.members), "1"),
+        ("epochs", str(report.epochs), str(report.epochs)),
+        ("test accuracy", *map(percent_text, (report.accuracy, report.accuracy_float32_exchange))),
+        ("seconds", f"{report.seconds:.1f}", NONE),
     ]
-    for title, value in rows:
-        table.add_row(title, value, style="bold red" if value.startswith("DIFF") else "")
-    return table
+    rows = [Row([Cell(title), Cell(ours, "bold"), Cell(theirs)]) for title, ours, theirs in beside]
+    yield from table(("", "VOTES ON THE RING", "FLOAT32, ONE PROCESS"), rows, width)
+    yield Text()
+    ring = report.bytes_float32_ring
+    sent = zip(names, report.bytes_sent_per_member, report.weight_hashes, strict=True)
+    rows = [
+        Row(
+            [
+                Cell(printable(name)),
+                Cell(bytes_text(count)),
+                Cell(bytes_text(ring) if ring else NONE),
+                Cell(ratio_text(ring, count), "bold"),
+                Cell(printable(digest)[:HASH_DIGITS]),
+            ]
+        )
+        for name, count, digest in sent
+    ]
+    yield from table(("MEMBER", "SENT", "FLOAT32 RING", "LESS", "WEIGHTS"), rows, width)
+    yield Text()
+    yield from _verdict(report, names)
+
+
+def _verdict(report: Report, names: Sequence[str]) -> Iterator[Text]:
+    """Whether all members hold the same weights, with the whole hash."""
+    if len(set(report.weight_hashes)) == 1:
+        yield Text(f"equal weights on {count_text(report.members, 'member')}:", "green")
+        yield Text(printable(report.weight_hashes[0]))
+        return
+    yield Text("the weights DIFFER:", "bold red")
+    for name, digest in zip(names, report.weight_hashes, strict=True):
+        yield Text(f"{printable(name)} {printable(digest)}")

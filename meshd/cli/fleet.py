@@ -100,7 +100,7 @@ class Fleet:
         Raises:
             FailureError: one ended, or does not answer in time.
         """
-        from meshd.net.local import NotRunningError
+        from meshd.net.local import MeshdError
 
         statuses: list[dict[str, Any]] = []
 
@@ -109,8 +109,8 @@ class Fleet:
             for desk in self.desks:
                 try:
                     statuses.append(ask_status(desk.settings))
-                except NotRunningError:
-                    return f"{desk.name} does not answer"
+                except MeshdError as error:  # not yet; or never, which `_wait` sees
+                    return f"{desk.name} does not answer: {error}"
             return None
 
         self._wait(all_answer, START_LIMIT_S)

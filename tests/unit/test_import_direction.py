@@ -75,8 +75,8 @@ def offence(target: str, package: str) -> str | None:
     if top in UNSAFE:
         return f"{top} runs what it reads"
     if top == "meshd":
-        if target == "meshd.__version__":
-            return None
+        if target in {"meshd", "meshd.__version__"}:
+            return None  # `import meshd` alone gives the version and no part
         if any(within(target, f"meshd.{part}") for part in {package, *parts}):
             return None
         return f"{package} may import of meshd only: {', '.join(sorted(parts)) or 'nothing'}"
@@ -181,6 +181,7 @@ def test_the_law_has_teeth(path: str, source: str) -> None:
         ("meshd/cli/a.py", "from meshd.net.local import call\nfrom meshd import __version__"),
         ("meshd/cli/a.py", "import click, os\nfrom . import client"),
         ("meshd/daemon/a.py", "import asyncio\nfrom meshd.net.control import ControlLinks"),
+        ("meshd/daemon/a.py", "import meshd\nprint(meshd.__version__)"),
         ("meshd/worker/a.py", "import torch\nfrom meshd.train import loop"),
         ("meshd/__init__.py", "from __future__ import annotations"),
     ],
