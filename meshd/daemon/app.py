@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import meshd
+from meshd import __version__
 from meshd.core.errors import FailureError, MeshdError
 from meshd.core.node import Node
 from meshd.core.site import Identity
@@ -120,7 +120,7 @@ class App:
             host=_reachable(options.host),
             port=links.port,
             boot=clock.boot_number(),
-            version=meshd.__version__,
+            version=__version__,
             protocol=PROTOCOL,
             unable=_unable(),
         )
