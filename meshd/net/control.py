@@ -17,6 +17,7 @@ import logging
 import os
 import time
 from collections import Counter, OrderedDict
+from collections.abc import Callable
 from typing import Any
 
 import zmq
@@ -66,8 +67,24 @@ _EVENTS = (
 class ControlLinks:
     """All control links of a daemon. Everything here belongs to the event loop's thread."""
 
-    def __init__(self, keys: KeyPair, roster: RosterFile, host: str, port: int) -> None:
-        """Nothing listens before `start`. `port` 0 takes a free one."""
+    def __init__(
+        self,
+        keys: KeyPair,
+        roster: RosterFile,
+        host: str,
+        port: int,
+        on_link: Callable[[MachineKey, bool], None] | None = None,
+    ) -> None:
+        """Nothing listens before `start`.
+
+        Args:
+            keys: ours.
+            roster: who is trusted, asked again for every message.
+            host: an address of this machine, or a wildcard.
+            port: 0 takes a free one.
+            on_link: called on the event loop when the link to a peer comes up, goes down, or has
+                another trouble: its key, and whether it is up.
+        """
         self.host = host
         self.port = port
         self.refused: Counter[str] = Counter()
@@ -75,6 +92,7 @@ class ControlLinks:
         self.bytes_by_kind: Counter[str] = Counter()
         """Bytes sent, by message, and `links` for handshakes and heartbeats that ended links
         sent."""
+        self._on_link = on_link
         self._keys = keys
         self._roster = roster
         self._context = zmq.asyncio.Context()
@@ -139,7 +157,9 @@ class ControlLinks:
         if peer is not None and peer.address == (host, port):
             return
         self.disconnect(key)
-        self._peers[key] = PeerLink(self._context, self._keys, key, host, port)
+        self._peers[key] = PeerLink(
+            self._context, self._keys, key, host, port, lambda: self._link_changed(key)
+        )
 
     def disconnect(self, key: MachineKey) -> None:
         """End the link to a peer, if there is one. What it sends us still comes in."""
@@ -194,7 +214,9 @@ class ControlLinks:
         return self._addresses.get(key)
 
     async def close(self) -> None:
-        """End all links; messages that were just sent get LINGER_MS to leave."""
+        """End all links; messages that were just sent get LINGER_MS to leave. Twice is once."""
+        if self._router.closed:
+            return
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, *self._closing, return_exceptions=True)
@@ -258,6 +280,10 @@ class ControlLinks:
             elif event["event"] == zmq.Event.HANDSHAKE_FAILED_AUTH:
                 self.bytes_by_kind["links"] += refusal_bytes()
                 self.refused["stranger"] += 1
+
+    def _link_changed(self, key: MachineKey) -> None:
+        if self._on_link is not None:
+            self._on_link(key, self.is_up(key))
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         """The reader or the authenticator is over: say so to whoever receives."""

@@ -13,6 +13,7 @@ import contextlib
 import itertools
 import socket
 import time
+from collections.abc import Callable
 from typing import Any
 
 import zmq
@@ -48,9 +49,17 @@ class PeerLink:
     """The link to one peer. All methods belong to the event loop's thread."""
 
     def __init__(
-        self, context: zmq.asyncio.Context, keys: KeyPair, key: MachineKey, host: str, port: int
+        self,
+        context: zmq.asyncio.Context,
+        keys: KeyPair,
+        key: MachineKey,
+        host: str,
+        port: int,
+        changed: Callable[[], None],
     ) -> None:
+        """Connect, and go on trying. `changed` is called when `up` or `trouble` changes."""
         self.address = (host, port)
+        self._changed = changed
         self.up = False
         self.trouble = f"no answer yet from {host}, port {port}"
         """Why the link is not up, one line; empty while it is."""
@@ -86,11 +95,10 @@ class PeerLink:
         """Close; what waits may still go out for `linger_ms`."""
         if self._retry is not None:
             self._retry.cancel()
-        for task in (self._watching, self._resolving):
-            if task is not None:
-                task.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await task
+        tasks = [task for task in (self._watching, self._resolving) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         self._dealer.disable_monitor()
         self._monitor.close(linger=0)
         self._dealer.close(linger=linger_ms)
@@ -129,21 +137,25 @@ class PeerLink:
             self._fail(f"{host}, port {port}: {error.strerror}")
 
     def _fail(self, trouble: str) -> None:
-        self.trouble = trouble
+        self._set(False, trouble)
         if self._retry is None:
             self._retry = asyncio.get_running_loop().call_later(RETRY_S, self._connect)
 
     async def _watch(self) -> None:
         while True:
-            event = parse_monitor_message(await self._monitor.recv_multipart())
-            self._note(event)
+            self._note(parse_monitor_message(await self._monitor.recv_multipart()))
+
+    def _set(self, up: bool, trouble: str) -> None:
+        if (up, trouble) != (self.up, self.trouble):
+            self.up, self.trouble = up, trouble
+            self._changed()
 
     def _note(self, event: Any) -> None:
         host, port = self.address
         now = time.monotonic()
         kind = event["event"]
         if kind == zmq.Event.HANDSHAKE_SUCCEEDED:
-            self.up, self.trouble = True, ""
+            self._set(True, "")
             self.handshake_bytes += client_handshake_bytes("DEALER")
             self.heartbeats.up(self, now)
         elif kind == zmq.Event.HANDSHAKE_FAILED_AUTH:
@@ -155,15 +167,17 @@ class PeerLink:
             self._fail(f"what answers at {host}, port {port} is not meshd, or has another key")
         elif kind == zmq.Event.HANDSHAKE_FAILED_NO_DETAIL:
             # CURVE's answer to a client that expects another key is to close without a word.
-            self.trouble = f"what answers at {host}, port {port} has another key, or is not meshd"
+            self._set(
+                False, f"what answers at {host}, port {port} has another key, or is not meshd"
+            )
         elif kind == zmq.Event.CONNECT_RETRIED:
             if not self._met:
-                self.trouble = f"nothing answers at {host}, port {port}"
+                self._set(False, f"nothing answers at {host}, port {port}")
             self._met = False
         elif kind == zmq.Event.CONNECTED:
             self._met = True
         elif self.up:  # disconnected
-            self.up, self.trouble = False, f"the link to {host}, port {port} broke"
+            self._set(False, f"the link to {host}, port {port} broke")
             self.heartbeats.down(self, now)
 
 

@@ -12,7 +12,6 @@ request, whatever goes wrong in it is a refusal, and it is called from a thread 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import threading
 from collections import OrderedDict
@@ -110,8 +109,7 @@ class ZapTask:
         """End the task; new links are refused from here on."""
         if self._task is not None:
             self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+            await asyncio.gather(self._task, return_exceptions=True)
         self._socket.close()
 
 
