@@ -74,6 +74,7 @@ def command(as_json: bool, machines: int, keep: Path | None) -> None:
     else:
         screen = Console(highlight=False)
         width = screen.width if screen.is_terminal else None
+        words.print()
         screen.print(Text("\n").join(report_lines(report, names, width)), soft_wrap=True)
     if len(set(report.weight_hashes)) != 1:
         from meshd.net.local import FailureError

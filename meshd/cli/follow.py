@@ -14,6 +14,7 @@ from meshd.cli.status import ask_status
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.text import Text
 
 ENDED = {"done", "failed", "cancelled", "stopped"}
 PERIOD_S = 0.2
@@ -28,19 +29,28 @@ def follow(settings: Settings, job: str, console: Console | None = None) -> dict
     """
     from rich.console import Console
     from rich.live import Live
-    from rich.text import Text
 
     console = console or Console(stderr=True, highlight=False)
     entry = find_job(settings, job)
     if not console.is_terminal:
         return _follow_lines(settings, entry, console)
-    with Live(Text(), console=console, auto_refresh=False) as live:
+    with Live(_block(entry, console.width), console=console, auto_refresh=False) as live:
         while True:
-            live.update(Text(progress_line(entry)), refresh=True)
+            live.update(_block(entry, console.width), refresh=True)
             if entry["state"] in ENDED:
                 return entry
             time.sleep(PERIOD_S)
             entry = find_job(settings, job)
+
+
+def _block(entry: dict[str, Any], width: int) -> Text:
+    """The lines for a terminal, the figures below what they belong to."""
+    from rich.text import Text
+
+    from meshd.cli.columns import Cell, wrapped
+
+    head, facts = progress_lines(entry)
+    return Text("\n").join([*wrapped(Cell(head), width), *wrapped(Cell(facts), width, 2)])
 
 
 def _follow_lines(settings: Settings, entry: dict[str, Any], console: Console) -> dict[str, Any]:
@@ -49,7 +59,8 @@ def _follow_lines(settings: Settings, entry: dict[str, Any], console: Console) -
     while True:
         if (entry["state"], entry["epoch"]) != seen:
             seen = (entry["state"], entry["epoch"])
-            console.print(progress_line(entry), soft_wrap=True, markup=False)
+            line = "  ".join(part for part in progress_lines(entry) if part)
+            console.print(line, soft_wrap=True, markup=False)
         if entry["state"] in ENDED:
             return entry
         time.sleep(PERIOD_S)
@@ -70,29 +81,29 @@ def find_job(settings: Settings, job: str) -> dict[str, Any]:
     raise FailureError(f"the daemon does not know job {job} any more")
 
 
-def progress_line(entry: dict[str, Any]) -> str:
-    """How far a job is, in one line."""
+def progress_lines(entry: dict[str, Any]) -> list[str]:
+    """How far a job is: what it does, and with which figures. The second is empty at first."""
     from meshd.cli.screen import sent_each
 
-    name, state = printable(entry["name"]), entry["state"]
+    head = f"{printable(entry['name'])}  {entry['state']}"
     if not entry["step"]:
-        return f"{name}  {state}  {printable(entry['why'])}"
+        return [f"{head}  {printable(entry['why'])}", ""]
     done = entry["step"] / entry["steps"] if entry["steps"] else 0.0
     filled = int(done * BAR_CELLS)
-    sent, ring = sent_each(entry), entry["float32_ring_bytes"]
+    head += f"  {'━' * filled}{'─' * (BAR_CELLS - filled)} {int(100 * done)} %"
+    if entry["seconds"]:
+        head += f"  {duration_text(entry['seconds'])}"
     facts = [
-        f"{name}  {state}  {'━' * filled}{'─' * (BAR_CELLS - filled)} {int(100 * done)} %",
         f"epoch {entry['epoch']}/{entry['epochs']}",
         f"accuracy {percent_text(entry['accuracy'])}",
     ]
     if entry["loss"] is not None:
         facts.append(f"loss {entry['loss']:.3f}")
+    sent, ring = sent_each(entry), entry["float32_ring_bytes"]
     if sent:
         less = f", {ratio_text(ring, sent)} less than float32" if ring else ""
         facts.append(f"{bytes_text(sent)} each{less}")
-    if entry["seconds"]:
-        facts.append(duration_text(entry["seconds"]))
-    return "  ".join(facts)
+    return [head, "  ".join(facts)]
 
 
 def refuse_unfinished(entry: dict[str, Any], program: str) -> None:

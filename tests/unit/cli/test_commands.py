@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from meshd.cli.settings import Settings
 from meshd.core.errors import (
     FailureError,
     MeshdError,
@@ -362,40 +363,40 @@ def test_status_of_another_version_is_not_guessed_at(
 # --- run ----------------------------------------------------------------------------------------
 
 
-def test_run_becomes_the_daemon(state: Path, tmp_path: Path) -> None:
-    """A stand-in `meshd.daemon` prints what it got; the process must be the same one."""
-    package = tmp_path / "meshd"
-    (package / "daemon").mkdir(parents=True)
-    source = Path(__import__("meshd").__file__).parent
-    for name in ("__init__.py", "cli"):
-        (package / name).symlink_to(source / name)
-    (package / "daemon" / "__init__.py").touch()
-    (package / "daemon" / "__main__.py").write_text(
-        "import json, os, sys\n"
-        "print(json.dumps([os.getpid(), sys.argv[1:], os.environ['PYTHONSAFEPATH']]))"
-    )
+def test_run_becomes_the_daemon(state: Path) -> None:
+    """A service manager must find the daemon in the process that it started."""
     process = subprocess.Popen(
         [
             *(sys.executable, "-c", "from meshd.cli.main import main; main()"),
-            *("--state", str(state), "run", "--name", "desk-1", "--host", "127.0.0.1"),
-            *("--port", "0", "--threads", "2", "--no-mdns"),
-            *("--peer", "-" + "k" * 39 + "@10.0.0.7:4177", "--peer", "p"),
+            *("--state", str(state), "run", "--name", "desk-7", "--host", "127.0.0.1"),
+            *("--port", "0", "--threads", "1", "--no-mdns"),
+            *("--peer", "-" + "k" * 39 + "@127.0.0.1:9"),
         ],
-        env={**os.environ, "PYTHONPATH": str(tmp_path), "PYTHONSAFEPATH": "1"},
         stdout=subprocess.PIPE,
         text=True,
     )
-    out, _ = process.communicate(timeout=60)
-    pid, arguments, safe = json.loads(out)
-    assert pid == process.pid
-    assert safe == "1"
-    assert arguments == [
-        f"--state={state}",
-        "--name=desk-1",
-        "--host=127.0.0.1",
-        "--port=0",
-        "--threads=2",
-        "--peer=-" + "k" * 39 + "@10.0.0.7:4177",
-        "--peer=p",
-        "--no-mdns",
-    ]
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith("ready: desk-7 listens on 127.0.0.1")
+        machine = Settings(state).ask("status")["machine"]
+        assert (machine["name"], machine["pid"]) == ("desk-7", process.pid)
+    finally:
+        process.terminate()
+        process.communicate(timeout=60)
+    assert process.returncode == 0
+
+
+def test_runs_error_is_the_daemons(state: Path) -> None:
+    state.chmod(0o755)
+    done = subprocess.run(
+        [
+            *(sys.executable, "-c", "from meshd.cli.main import main; main()"),
+            *("--state", str(state), "run", "--host", "127.0.0.1", "--port", "0", "--no-mdns"),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 6
+    assert str(state) in one_line(done.stderr)

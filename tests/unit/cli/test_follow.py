@@ -8,26 +8,26 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from meshd.cli.follow import follow, progress_line, refuse_unfinished
+from meshd.cli.follow import follow, progress_lines, refuse_unfinished
 from meshd.cli.settings import Settings
 from meshd.core.errors import FailureError
 
 
 def test_the_line_holds_the_figures(make: Any) -> None:
-    assert progress_line(make.job()) == (
-        "digits  training  ━━━━━━━━━─────────── 46 %  epoch 14/30  accuracy 96.1 %  loss 0.123"
-        "  1.20 MB each, 21x less than float32  12 s"
-    )
+    assert progress_lines(make.job()) == [
+        "digits  training  ━━━━━━━━━─────────── 46 %  12 s",
+        "epoch 14/30  accuracy 96.1 %  loss 0.123  1.20 MB each, 21x less than float32",
+    ]
 
 
 def test_before_the_first_step_it_says_why(make: Any) -> None:
     job = make.job(state="forming", step=0, why="desk-2 fetches the data")
-    assert progress_line(job) == "digits  forming  desk-2 fetches the data"
+    assert progress_lines(job) == ["digits  forming  desk-2 fetches the data", ""]
 
 
 def test_without_a_ring_there_is_nothing_to_compare(make: Any) -> None:
-    line = progress_line(make.job(float32_ring_bytes=None, loss=None, seconds=None))
-    assert line.endswith("accuracy 96.1 %  1.20 MB each")
+    _, facts = progress_lines(make.job(float32_ring_bytes=None, loss=None, seconds=None))
+    assert facts == "epoch 14/30  accuracy 96.1 %  1.20 MB each"
 
 
 def test_follow_prints_each_epoch_once(daemon: Any, make: Any) -> None:
