@@ -13,4 +13,4 @@ from meshd.cli.settings import Settings
 def command(settings: Settings, job: str) -> None:
     """Ask the daemon; the tombstone travels to the other machines from there."""
     answer = settings.ask("cancel", {"job": job})
-    click.echo(f"{answer['job']} is {answer['state']}; see: {settings.program} status", err=True)
+    click.echo(f"{job} is {answer['state']}; see: {settings.program} status", err=True)

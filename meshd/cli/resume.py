@@ -15,4 +15,4 @@ from meshd.cli.settings import Settings
 def command(settings: Settings, job: str) -> None:
     """Ask the daemon; the job waits until enough machines are free."""
     answer = settings.ask("resume", {"job": job})
-    click.echo(f"{answer['job']} is {answer['state']}; see: {settings.program} status", err=True)
+    click.echo(f"{job} is {answer['state']}; see: {settings.program} status", err=True)

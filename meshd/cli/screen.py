@@ -171,21 +171,17 @@ def _job_row(job: Object) -> Row:
 def _job_notes(job: Object) -> Iterator[Cell]:
     """Who takes part, and for a finished job whether all hold the same weights."""
     if job["members"] and job["state"] not in FINISHED:
-        names = ", ".join(_member_text(member, job) for member in job["members"])
+        names = ", ".join(_member_text(member) for member in job["members"])
         yield Cell(f"members: {names}", "dim")
     if job["results"]:
         yield weights_cell(job["results"])
 
 
-def _member_text(member: Object, job: Object) -> str:
-    """`desk-2`, `desk-2 (lost)`, or where a ring stands still `desk-2 (at step 41)` if it is not
-    where the job is. While a ring moves, such a difference is only the age of what we heard."""
+def _member_text(member: Object) -> str:
+    """`desk-2` or `desk-2 (lost)`. Not its step: members are at most one apart, so a difference
+    would only be the age of what we heard."""
     name = printable(member["name"])
-    if not member["alive"]:
-        return f"{name} (lost)"
-    if job["state"] == "training" or member["step"] == job["step"]:
-        return name
-    return f"{name} (at step {member['step']})"
+    return name if member["alive"] else f"{name} (lost)"
 
 
 def weights_cell(results: Sequence[Object]) -> Cell:
