@@ -71,7 +71,7 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def read_trusted(path: Path, forbidden: int) -> tuple[str, os.stat_result]:
+def read_trusted(path: Path, forbidden: int) -> str:
     """Read a small text file that only we (or root) can have written.
 
     Args:
@@ -91,22 +91,27 @@ def read_trusted(path: Path, forbidden: int) -> tuple[str, os.stat_result]:
         raise PermissionRefusedError(f"{path}: not readable by this user") from None
     except OSError as error:
         raise NotConfiguredError(f"{path}: not a plain file: {error.strerror}") from None
-    with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            raise NotConfiguredError(f"{path}: not a plain file")
-        if status.st_uid not in (os.geteuid(), 0):
-            raise PermissionRefusedError(f"{path}: belongs to user {status.st_uid}, not to us")
-        mode = stat.S_IMODE(status.st_mode)
-        if mode & forbidden:
-            wanted = mode & ~forbidden
-            raise PermissionRefusedError(
-                f"{path}: mode {mode:04o} lets others in; run: chmod {wanted:04o} {path}"
-            )
-        data = file.read(MAX_FILE_BYTES + 1)
+    try:
+        _check_status(path, os.fstat(descriptor), forbidden)
+        data = os.read(descriptor, MAX_FILE_BYTES + 1)
+    finally:
+        os.close(descriptor)
     if len(data) > MAX_FILE_BYTES:
         raise NotConfiguredError(f"{path}: larger than {MAX_FILE_BYTES} bytes")
     try:
-        return data.decode(), status
+        return data.decode()
     except UnicodeDecodeError:
         raise NotConfiguredError(f"{path}: not UTF-8 text") from None
+
+
+def _check_status(path: Path, status: os.stat_result, forbidden: int) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise NotConfiguredError(f"{path}: not a plain file")
+    if status.st_uid not in (os.geteuid(), 0):
+        raise PermissionRefusedError(f"{path}: belongs to user {status.st_uid}, not to us")
+    mode = stat.S_IMODE(status.st_mode)
+    if mode & forbidden:
+        wanted = mode & ~forbidden
+        raise PermissionRefusedError(
+            f"{path}: mode {mode:04o} lets others in; run: chmod {wanted:04o} {path}"
+        )

@@ -60,7 +60,7 @@ def load_keys(folder: Path) -> KeyPair:
     """
     path = folder / KEY_FILE
     try:
-        text, _ = read_trusted(path, 0o077)
+        text = read_trusted(path, 0o077)
     except FileNotFoundError:
         raise NotConfiguredError(f"{path}: no key yet; `meshd run` makes one") from None
     try:

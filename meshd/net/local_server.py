@@ -44,6 +44,9 @@ MAX_CONNECTIONS = 64
 SILENCE_S = 60.0
 """A caller that sends or takes nothing for so long is gone or stopped."""
 
+ROOT = 0
+"""May do anything anyway."""
+
 MAX_SOCKET_PATH_BYTES = 107
 """sun_path of unix(7), less its NUL."""
 
@@ -189,15 +192,10 @@ class LocalServer:
         except RemoteProtocolError as error:
             self.refused[error.code] += 1
             await connection.refuse(ExitCode.FAILURE, f"{error.code}: {error}")
-        except MeshdError as error:
-            await connection.refuse(error.exit_code, str(error))
         except (ConnectionError, TimeoutError):
             self.refused["gone"] += 1
         except Exception as error:
-            log.exception("a local command failed")
-            await connection.refuse(
-                ExitCode.FAILURE, f"internal error ({type(error).__name__}); see the daemon's log"
-            )
+            await connection.refuse(*_answer_to(error))
 
     async def _run(self, connection: _Connection) -> LocalAnswer:
         connection.check_caller()
@@ -218,6 +216,14 @@ class LocalServer:
         return await self._handler(LocalCommand(request.command, arguments, connection.reader))
 
 
+def _answer_to(error: Exception) -> tuple[ExitCode, str]:
+    """What the caller is told: a MeshdError as it is, a defect of ours without its details."""
+    if isinstance(error, MeshdError) and not isinstance(error, LocalProtocolError):
+        return error.exit_code, str(error)
+    log.error("a local command failed", exc_info=error)
+    return ExitCode.FAILURE, f"internal error ({type(error).__name__}); see the daemon's log"
+
+
 class _Connection:
     """One caller's streams."""
 
@@ -231,7 +237,7 @@ class _Connection:
         link = self._writer.get_extra_info("socket")
         raw = link.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
         _, user, _ = struct.unpack("3i", raw)
-        if user not in (os.geteuid(), 0):
+        if user not in (os.geteuid(), ROOT):
             raise RemoteProtocolError("stranger", f"user {user} may not command this daemon")
 
     async def send(self, message: LocalReply | LocalBody) -> None:

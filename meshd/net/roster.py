@@ -35,7 +35,7 @@ def read_roster(path: Path) -> dict[MachineKey, str]:
         PermissionRefusedError: others may write it, or it is not ours.
     """
     try:
-        text, _ = read_trusted(path, _WRITABLE_BY_OTHERS)
+        text = read_trusted(path, _WRITABLE_BY_OTHERS)
     except FileNotFoundError:
         return {}
     return _parse(text, path)

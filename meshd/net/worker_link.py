@@ -93,12 +93,15 @@ class WorkerEnd:
             raise NotRunningError("the daemon is gone") from None
 
     def receive(self) -> Any | None:
-        """The daemon's next message, waited for; None when it is gone.
+        """The daemon's next message, waited for; None when it is gone, or this end is closed.
 
         Raises:
             RemoteProtocolError: a bad frame.
         """
-        return receive_message(self._link, Family.WORKER)
+        try:
+            return receive_message(self._link, Family.WORKER)
+        except OSError:
+            return None
 
     def close(self) -> None:
         """Close; a `receive` that waits in another thread ends with None."""
