@@ -150,15 +150,15 @@ def step_text(job: Object) -> str:
 
 def _job_row(job: Object) -> Row:
     sent, ring = sent_each(job), job["float32_ring_bytes"]
-    started = job["step"] > 0
     loss = job["loss"]
+    reported = loss is not None  # by any member of this generation
     cells = [
         Cell(printable(job["name"])),
         Cell(job["state"], STYLES.get(job["state"], "")),
         Cell(step_text(job)),
-        Cell(f"{job['epoch']}/{job['epochs']}" if started else NONE),
+        Cell(f"{job['epoch']}/{job['epochs']}" if reported else NONE),
         Cell(percent_text(job["accuracy"]), "bold"),
-        Cell(f"{loss:.3f}" if started and loss is not None else NONE),
+        Cell(f"{loss:.3f}" if reported else NONE),
         Cell(bytes_text(sent) if sent else NONE),
         Cell(f"{bytes_text(ring)}, {ratio_text(ring, sent)}" if ring and sent else NONE),
         Cell(duration_text(job["seconds"]) if job["seconds"] else NONE),
@@ -203,10 +203,8 @@ def next_steps(status: Object) -> list[tuple[str, str]]:
     steps = []
     if job := by_state.get("stopped"):
         steps.append(("go on from the last checkpoint", f"resume {_handle(job, jobs)}"))
-    if job := by_state.get("training") or by_state.get("forming"):
+    if {"training", "forming", "waiting"} & set(by_state):
         steps.append(("watch it", WATCH))
-    elif job := by_state.get("waiting"):
-        steps.append(("see what it waits for", f"logs {_handle(job, jobs)}"))
     if jobs and jobs[0]["state"] == "failed":
         steps.append(("see what happened", f"logs {_handle(jobs[0], jobs)}"))
     if jobs and jobs[0]["state"] == "done":

@@ -131,7 +131,7 @@ def test_next_steps(make: Any) -> None:
     assert commands(alone=True) == ["trust NAME 'KEY'", "submit JOB.toml --data FILE"]
     assert commands() == ["submit JOB.toml --data FILE"]
     assert commands(make.job()) == ["status --watch"]
-    assert commands(make.job(state="waiting")) == ["logs digits"]
+    assert commands(make.job(state="waiting")) == ["status --watch"]
     assert commands(make.job(state="failed")) == ["logs digits"]
     assert commands(make.job(state="cancelled")) == ["--help"]
     older = make.job(state="stopped", job="0" * 32, submitted_at=0.5)
