@@ -203,6 +203,7 @@ class Discovery:
                 break
         if isinstance(outcome, str):
             self.ignored[outcome] += 1
+            log.debug("mDNS: ignored %r: %s", name, outcome)
         elif outcome.key != self._key:
             if self._found.full():
                 self.ignored["too-many"] += 1
@@ -218,7 +219,7 @@ class Discovery:
                 return "no-answer"
             return self._read(info)
         except Exception as error:
-            log.debug("mDNS: %r: %s", name, error)
+            log.debug("mDNS: %r cannot be read: %s", name, error)
             return "unreadable"
 
     def _read(self, info: ServiceInfo) -> Found | str:

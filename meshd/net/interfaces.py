@@ -34,17 +34,23 @@ def machine_addresses(asked: tuple[str, ...] = ()) -> list[str]:
     Raises:
         UsageError: an interface that was asked for does not exist or has no IPv4 address.
     """
-    found: list[str] = []
-    for adapter in ifaddr.get_adapters():
-        name = adapter.nice_name
-        if (name not in asked) if asked else _VIRTUAL.match(name):
-            continue
-        found += [str(ip.ip) for ip in adapter.ips if ip.is_IPv4 and usable(str(ip.ip))]
-    have = {adapter.nice_name for adapter in ifaddr.get_adapters()}
-    missing = [name for name in asked if name not in have]
-    if missing:
-        raise UsageError(f"no interface {missing[0]} here; there are {', '.join(sorted(have))}")
-    return [*sorted(set(found)), LOOPBACK]
+    adapters = list(ifaddr.get_adapters())
+    if not asked:
+        asked = tuple(a.nice_name for a in adapters if not _VIRTUAL.match(a.nice_name))
+        return [*_addresses(adapters, asked), LOOPBACK]
+    have = sorted(a.nice_name for a in adapters)
+    for name in asked:
+        if name not in have:
+            raise UsageError(f"no interface {name} here; there are {', '.join(have)}")
+        if not _addresses(adapters, (name,)):
+            raise UsageError(f"interface {name} has no IPv4 address that others could reach")
+    return [*_addresses(adapters, asked), LOOPBACK]
+
+
+def _addresses(adapters: list[ifaddr.Adapter], names: tuple[str, ...]) -> list[str]:
+    """IPv4 addresses of these interfaces, without loopback, sorted."""
+    ips = [ip for adapter in adapters if adapter.nice_name in names for ip in adapter.ips]
+    return sorted({str(ip.ip) for ip in ips if ip.is_IPv4 and usable(str(ip.ip))})
 
 
 def usable(address: str) -> bool:
