@@ -21,7 +21,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
-from meshd.core.effects import Note
 from meshd.core.job import advance, captain_order
 from meshd.core.messages import Abort, Commit, JobRecord, Propose, Ready, Refuse, RingMember
 from meshd.core.registry import Job, ring_of
@@ -221,7 +220,6 @@ class Captain:
             self._site.registry.put(
                 advance(job.record, "abandon", f"the last ring could not be formed: {reason}")
             )
-        self._site.out.add(Note(f"job {job.spec.name}: ring not formed: {reason}"))
 
     def _fail(self, formation: Formation, reason: str) -> None:
         job = self._drop(formation)

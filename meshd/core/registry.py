@@ -114,7 +114,9 @@ class Registry:
             known.record = after
         self._out.add(SaveRecord(after))
         if before is None or (before.state, before.reason) != (after.state, after.reason):
-            self._out.add(LogJob(after.job, f"{after.state}: {after.reason}"))
+            line = f"{after.state}: {after.reason}"
+            self._out.add(LogJob(after.job, line))
+            self._out.add(Note(f"job {self._jobs[after.job].spec.name}: {line}"))
         informed = {sender} if sender is not None and after == record else set()
         others = [key for key in self._peers.alive() if key not in informed]
         self._out.send_all(others, JobUpdate(after))

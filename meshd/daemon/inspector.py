@@ -57,7 +57,9 @@ async def inspect_data(
         await process.wait()
     if process.returncode == 2:
         lines = err.decode(errors="replace").strip().splitlines()
-        raise UsageError(lines[-1] if lines else "the data file cannot be used")
+        told = lines[-1] if lines else "the data file cannot be used"
+        # Its name here is ours, and nothing to whoever sent it.
+        raise UsageError(told.replace(f" {path.name}:", ":"))
     try:
         facts = json.loads(out)
         return DataFacts(facts["inputs"], facts["classes"], facts["train"], facts["test"])

@@ -76,7 +76,7 @@ class StateFolder:
             write_atomically(path, f"{asked}\n".encode(), 0o600)
             return asked
         if path.exists():
-            kept = read_trusted(path, 0o022)[0].strip()
+            kept = read_trusted(path, 0o022).strip()
             if is_name(kept):
                 return kept
             raise NotConfiguredError(f"{path}: {NAME_RULE}; remove the file or use --name")
