@@ -156,15 +156,18 @@ class Discovery:
             yield await self.receive()
 
     async def close(self) -> None:
-        """Say goodbye on the network and stop."""
-        for task in self._resolving.values():
+        """Say goodbye on the network and stop. Twice is once."""
+        tasks = list(self._resolving.values())
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._resolving.values(), return_exceptions=True)
-        if self._browser is not None:
-            await self._browser.async_cancel()
-        if self._zeroconf is not None:
+        await asyncio.gather(*tasks, return_exceptions=True)
+        browser, self._browser = self._browser, None
+        if browser is not None:
+            await browser.async_cancel()
+        link, self._zeroconf = self._zeroconf, None
+        if link is not None:
             with contextlib.suppress(ZeroconfError, OSError):
-                await self._zeroconf.async_close()
+                await link.async_close()
 
     def _on_change(
         self,

@@ -221,8 +221,11 @@ async def test_no_multicast_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None
         raise OSError(19, "No such device")
 
     monkeypatch.setattr("meshd.net.discovery.AsyncZeroconf", refuse)
+    one = daemon("ada", 1)
     with pytest.raises(FailureError, match="--peer"):
-        await daemon("ada", 1).start()
+        await one.start()
+    await one.close()
+    await one.close()
 
 
 async def test_only_what_anybody_may_know_is_announced() -> None:
