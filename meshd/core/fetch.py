@@ -18,13 +18,14 @@ from meshd.core.errors import RemoteProtocolError
 from meshd.core.messages import Block, BlockRequest, Manifest, ManifestRequest
 from meshd.core.types import BlobId, MachineKey
 
-WINDOW = 4
-"""Requests on their way to one holder: 4 MiB, which fills 1 Gbit/s at 30 ms and delays the
-heartbeats behind them on 100 Mbit/s by a third of a second."""
+WINDOW = 2
+"""Requests on their way to one holder: 2 MiB, which fills 1 Gbit/s at 16 ms and delays the
+heartbeats behind them on 100 Mbit/s by a sixth of a second. The holder keeps so much in memory for
+each machine that fetches from it, and may weigh 60 MB with all of them."""
 
 ANSWER_S = 10.0
-"""A request unanswered for so long is a strike: WINDOW blocks then took more than 2.5 s each, under
-0.5 MB/s, or the message was lost."""
+"""A request unanswered for so long is a strike: WINDOW blocks then took more than 5 s each, 0.2
+MB/s, or the message was lost."""
 
 STRIKES = 3
 

@@ -208,7 +208,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class CheckpointPart:
-    """A member tells the captain which slices of a checkpoint it holds on disk."""
+    """A member tells the ring's first member which slices of a checkpoint it holds on disk."""
 
     job: JobId
     generation: Generation
@@ -221,7 +221,7 @@ class CheckpointPart:
 
 @dataclass(frozen=True)
 class Finished:
-    """A member tells the captain that its worker trained the last step."""
+    """A member tells the ring's first member that its worker trained the last step."""
 
     job: JobId
     generation: Generation

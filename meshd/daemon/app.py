@@ -149,6 +149,7 @@ class App:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._ended.set)
+        driver.on_defect = self._fail
         driver.start()
         self._spawn(driver.receive_messages())
         for peer in self._options.peers:
@@ -180,10 +181,16 @@ class App:
 
     def _over(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
-        if task.cancelled() or task.exception() is None:
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            self._fail(error)
+
+    def _fail(self, error: BaseException) -> None:
+        """End the daemon with this error; the first one counts."""
+        if self._failure is not None:
             return
-        error = task.exception()
-        log.error("%s", error, exc_info=None if isinstance(error, MeshdError) else error)
+        known = isinstance(error, MeshdError)
+        log.error("%s", error, exc_info=None if known else error)
         self._failure = error if isinstance(error, MeshdError) else _defect(error)
         self._why = "ended with an error"
         self._ended.set()
@@ -213,5 +220,5 @@ def _unable() -> str:
     return ""
 
 
-def _defect(error: BaseException | None) -> FailureError:
+def _defect(error: BaseException) -> FailureError:
     return FailureError(f"internal error ({type(error).__name__}: {error}); see the lines above")

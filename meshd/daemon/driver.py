@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from meshd.core import effects as fx
-from meshd.core.errors import FailureError, LocalProtocolError
+from meshd.core.errors import LocalProtocolError, MeshdError
 from meshd.core.messages import (
     Abort,
     CheckpointPart,
@@ -61,6 +61,9 @@ class Driver:
         self.store: BlobStore
         self.fetcher: Fetcher
         self.supervisor: Supervisor
+        self.on_defect: Callable[[Exception], None] = lambda error: None
+        """Told of an error that is a defect of ours: half an effect may have been performed, so the
+        daemon must end rather than go on with a node and a world that differ."""
         self._roster = roster
         self._names: dict[MachineKey, str] = {}
         self._sightings: dict[MachineKey, Found] = {}
@@ -93,8 +96,14 @@ class Driver:
     def feeding(self) -> Iterator[float]:
         """Give the node inputs inside; the effects are performed at the end. Yields the time."""
         self.node.count_control_bytes(self.links.bytes_sent)
-        yield clock.now()
-        self._pump()
+        try:
+            yield clock.now()
+            self._pump()
+        except MeshdError:
+            raise
+        except Exception as error:
+            self.on_defect(error)
+            raise
 
     async def receive_messages(self) -> None:
         """All messages of peers, for ever.
@@ -198,7 +207,7 @@ class Driver:
             await asyncio.gather(before, return_exceptions=True)
         try:
             await self.fetcher.fetch(effect.blob, effect.holders, effect.size)
-        except FailureError as error:
+        except (MeshdError, OSError) as error:
             with self.feeding() as now:
                 self.node.blob_missing(effect.blob, str(error), now)
         else:

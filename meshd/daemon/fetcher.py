@@ -157,7 +157,7 @@ class Fetcher:
         try:
             active.partial = Partial(self._store, manifest)
             have = await asyncio.to_thread(active.partial.present)
-        except FailureError as error:
+        except (FailureError, OSError) as error:
             self._end(active, str(error))
             return
         active.plan.resume(have, clock.now())

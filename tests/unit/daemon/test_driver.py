@@ -1,0 +1,124 @@
+"""The driver between a real node, real links and real files: what its parts may not do to it."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from meshd.core.effects import Note
+from meshd.core.errors import UsageError
+from meshd.core.node import Node
+from meshd.core.site import Identity
+from meshd.core.types import BlobId, JobId, MachineKey
+from meshd.daemon import clock
+from meshd.daemon.blobs import BlobStore
+from meshd.daemon.disk import Disk
+from meshd.daemon.driver import MAX_SIGHTINGS, Driver
+from meshd.daemon.fetcher import Fetcher
+from meshd.daemon.state import open_state
+from meshd.daemon.supervisor import Supervisor, WorkerSettings
+from meshd.net.control import ControlLinks
+from meshd.net.discovery import Found
+from meshd.net.keys import load_or_create_keys
+from meshd.net.roster import ROSTER_FILE, RosterFile, add_to_roster
+
+OTHER = MachineKey("0" * 40)
+
+
+@pytest.fixture
+def drive(tmp_path, run_async):
+    """Run `async scene(driver)` with everything real but other machines."""
+
+    def run(scene):
+        async def main():
+            state = open_state(tmp_path / "state")
+            keys = load_or_create_keys(state.path)
+            roster = RosterFile(state.path / ROSTER_FILE)
+            links, disk = ControlLinks(keys, roster, "127.0.0.1", 0), Disk()
+            await links.start()
+            me = Identity(keys.public, "desk-1", "127.0.0.1", links.port, 1, "0.1", 1)
+            driver = Driver(Node(me, clock.now()), links, roster, state, disk)
+            store = BlobStore(state.blobs)
+            settings = WorkerSettings(keys.public, "127.0.0.1", 1)
+            supervisor = Supervisor(state, store, settings, print, state.append_log)
+            driver.attach(store, Fetcher(store, links.send, str), supervisor)
+            driver.start()
+            try:
+                await scene(driver)
+            finally:
+                await driver.close()
+                await links.close()
+                disk.close()
+                state.close()
+
+        run_async(main())
+
+    return run
+
+
+def test_a_machine_found_before_it_was_trusted_is_linked_when_it_is(drive):
+    async def scene(driver):
+        driver.seen(Found(OTHER, "127.0.0.1", 9, "desk-2"))
+        assert driver.node.site.peers.get(OTHER) is None
+        assert not driver.links.trouble(OTHER)
+        add_to_roster(driver.state.path / ROSTER_FILE, "desk-2", OTHER)
+        driver.check_roster()
+        assert driver.node.site.peers.get(OTHER).linked
+        assert "127.0.0.1, port 9" in driver.links.trouble(OTHER)
+
+    drive(scene)
+
+
+def test_a_flood_of_announcements_is_bounded(drive):
+    async def scene(driver):
+        for number in range(MAX_SIGHTINGS + 50):
+            driver.seen(Found(MachineKey(f"{number:040d}"), "127.0.0.1", 9, "x"))
+        assert len(driver._sightings) == MAX_SIGHTINGS
+
+    drive(scene)
+
+
+def test_a_defect_is_told_so_that_the_daemon_ends_and_a_users_mistake_is_not(drive):
+    async def scene(driver):
+        told = []
+        driver.on_defect = told.append
+        with pytest.raises(UsageError), driver.feeding() as now:
+            driver.node.cancel(JobId("0" * 32), now)
+        assert told == []
+        driver._perform[Note] = lambda effect: 1 / 0
+        driver.node.site.out.add(Note("x"))
+        with pytest.raises(ZeroDivisionError), driver.feeding():
+            pass
+        assert [type(error) for error in told] == [ZeroDivisionError]
+
+    drive(scene)
+
+
+def test_the_timer_fires_by_itself(drive):
+    async def scene(driver):
+        fired = asyncio.Event()
+        handle = driver.node.handle_timer
+
+        def spy(now):
+            handle(now)
+            fired.set()
+
+        driver.node.handle_timer = spy
+        await fired.wait()
+        fired.clear()
+        await fired.wait()
+
+    drive(scene)
+
+
+def test_a_record_is_on_disk_after_a_flush(drive):
+    async def scene(driver):
+        spec = '{"name":"j"}'
+        with driver.feeding() as now:
+            record = driver.node.submit(spec, BlobId("ab" * 32), 10, 1.7e9, now)
+        await driver.disk.flush()
+        assert [r.job for r in driver.state.records()] == [record.job]
+        assert driver.state.log_lines(record.job)
+
+    drive(scene)
