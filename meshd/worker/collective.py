@@ -32,9 +32,10 @@ class ZmqRing:
         self._link = link
         self._generation = generation
         self._predecessor = members[(rank - 1) % self.size]
+        self._successor = members[(rank + 1) % self.size]
         if self.size > 1:
             link.expect(self._predecessor.key)
-            link.connect(members[(rank + 1) % self.size])
+            link.connect(self._successor)
 
     def swap(self, step: int, hop: Hop, payload: Payload, expected_bytes: int) -> memoryview:
         """As `meshd.train.collective.Collective.swap`."""
@@ -46,9 +47,9 @@ class ZmqRing:
         )
         try:
             self._link.send(header, payload, PATIENCE_S)
-            return self._receive(wanted)
         except MeshdError as error:
-            raise RingBrokenError(str(error), self._predecessor.key) from None
+            raise RingBrokenError(str(error), self._successor.key) from None
+        return self._receive(wanted)
 
     def _receive(self, wanted: BulkHeader) -> memoryview:
         while True:
