@@ -162,7 +162,8 @@ class Captain:
         record = advance(
             job.record,
             "form",
-            f"{self._site.names(list(decision.machines))} prepare",
+            f"{self._site.names(list(decision.machines))}"
+            f" {'prepares' if len(decision.machines) == 1 else 'prepare'}",
             captain=self._site.me.key,
             members=tuple(self._ring_member(key) for key in decision.machines),
             step=job.record.checkpoint.step,

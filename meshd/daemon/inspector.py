@@ -14,7 +14,7 @@ from meshd.core.errors import FailureError, UsageError
 LIMIT_S = 60.0
 """Reading a gigabyte from a disk takes ten seconds, and loading the libraries ten on a bad day."""
 
-COMMAND = (sys.executable, "-m", "meshd.worker.inspect")
+COMMAND = (sys.executable, "-P", "-m", "meshd.worker.inspect")
 
 
 @dataclass(frozen=True)

@@ -58,7 +58,7 @@ class WorkerSettings:
     key: MachineKey
     bind_host: str
     threads: int
-    command: tuple[str, ...] = (sys.executable, "-m", MODULE)
+    command: tuple[str, ...] = (sys.executable, "-P", "-m", MODULE)
 
 
 @dataclass
