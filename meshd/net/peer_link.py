@@ -13,6 +13,7 @@ import contextlib
 import itertools
 import socket
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -28,6 +29,10 @@ from meshd.net.options import HEARTBEAT_MS, connecting, endpoint, is_ipv6
 HIGH_WATER = 256
 """Messages that wait for one peer: gossip of that many jobs at once. More are not sent, and
 `send` says so."""
+
+WAITING_BYTES = 16 << 20
+"""Bytes that wait for one peer. One that asks for blocks and does not read them would otherwise
+hold HIGH_WATER blocks, 256 MiB, of this machine's memory; one that reads has two under way."""
 
 RETRY_S = 2.0
 """After a refusal, and for a host name that does not resolve. Soon, because a person who has just
@@ -66,6 +71,8 @@ class PeerLink:
         self.heartbeats = Heartbeats(HEARTBEAT_MS / 1000)
         self.handshake_bytes = 0
         self._endpoint = ""
+        self._waiting: deque[tuple[zmq.MessageTracker, int]] = deque()
+        self._waiting_bytes = 0
         self._met = False  # somebody accepted the TCP connection that is being tried
         self._retry: asyncio.TimerHandle | None = None
         self._resolving: asyncio.Task[None] | None = None
@@ -80,11 +87,22 @@ class PeerLink:
         self._connect()
 
     def send(self, data: bytes) -> bool:
-        """Hand over one frame; False if the link is not up or too much waits for it already."""
+        """Hand over one frame; False if the link is not up or too much waits for it already.
+
+        A tracker is done when libzmq has given the frame to the kernel; frames below pyzmq's copy
+        threshold (64 KiB) are done at once, and HIGH_WATER bounds them well enough.
+        """
+        while self._waiting and self._waiting[0][0].done:
+            self._waiting_bytes -= self._waiting.popleft()[1]
+        if self._waiting_bytes + len(data) > WAITING_BYTES:
+            return False
         try:
-            self._dealer.send(data, zmq.NOBLOCK, copy=False)
+            tracker = self._dealer.send(data, zmq.NOBLOCK, copy=False, track=True)
         except zmq.ZMQError:
             return False
+        if tracker is not None and not tracker.done:
+            self._waiting.append((tracker, len(data)))
+            self._waiting_bytes += len(data)
         return True
 
     def bytes_sent(self, now: float) -> int:

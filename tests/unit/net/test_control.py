@@ -16,7 +16,8 @@ from meshd.core.errors import FailureError, LocalProtocolError
 from meshd.core.messages import Block, Goodbye, Heartbeat, Hello, LocalBody
 from meshd.core.types import BlobId, MachineKey
 from meshd.net.control import ControlLinks
-from meshd.net.options import connecting
+from meshd.net.options import bound_port, connecting
+from meshd.net.peer_link import WAITING_BYTES
 from meshd.wire.codec import encode
 from meshd.wire.limits import BLOCK_BYTES, MAX_CONTROL_FRAME_BYTES
 
@@ -324,3 +325,28 @@ async def test_an_invalid_message_is_our_own_mistake(machine: Make) -> None:
     async with nodes(machine("ada")) as (a,):
         with pytest.raises(LocalProtocolError):
             a.links.send(MachineKey("x" * 40), "hello")
+
+
+async def test_a_peer_that_asks_and_never_reads_costs_bounded_memory(machine: Make) -> None:
+    ada, bob = machine("ada"), machine("bob")
+    ada.trust(bob)
+    context = zmq.asyncio.Context()
+    deaf = context.socket(zmq.ROUTER)
+    deaf.curve_server = True  # without an authenticator: it lets everyone in
+    deaf.curve_publickey, deaf.curve_secretkey = bob.key.encode(), bob.keys.secret.encode()
+    deaf.rcvhwm = 1
+    deaf.bind(f"tcp://{HOST}:0")
+    try:
+        async with nodes(ada) as (a,):
+            a.links.connect(bob.key, HOST, bound_port(deaf))
+            while not a.links.is_up(bob.key):
+                await a.events.get()
+            block = Block(BlobId("ab" * 32), 0, bytes(BLOCK_BYTES))
+            taken = 0
+            while a.links.send(bob.key, block):
+                taken += 1
+                assert taken < 200
+            # What waits here, and what fits into the sockets' own buffers on both sides.
+            assert WAITING_BYTES // BLOCK_BYTES - 1 <= taken <= WAITING_BYTES // BLOCK_BYTES + 12
+    finally:
+        context.destroy(linger=0)
