@@ -283,7 +283,7 @@ class Node:
         elif job.record.state != "training" or all(m.key != sender for m in job.record.members):
             self.site.refused["not-a-member"] += 1
         else:
-            job.progress[sender] = message.progress
+            job.told(sender, message.progress, now)
 
     # --- steps -----------------------------------------------------------------------------------
 

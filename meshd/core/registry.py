@@ -31,10 +31,18 @@ class Job:
     record: JobRecord
     spec: JobSpec
     progress: dict[MachineKey, JobProgress] = field(default_factory=dict)
+    moved: float | None = None
+    """When a further step was last heard of, in this machine's time; None before the first."""
 
     def step(self) -> int:
         """The furthest step that any member told."""
         return max([self.record.step, *(part.step for part in self.progress.values())])
+
+    def told(self, sender: MachineKey, progress: JobProgress, now: float) -> None:
+        """A member says how far it is."""
+        if progress.step > self.step():
+            self.moved = now
+        self.progress[sender] = progress
 
 
 def ring_of(record: JobRecord) -> tuple[Generation, MachineKey]:
@@ -110,7 +118,7 @@ class Registry:
                 return
         else:
             if ring_of(known.record) != ring_of(after):
-                known.progress = {}
+                known.progress, known.moved = {}, None
             known.record = after
         self._out.add(SaveRecord(after))
         if before is None or (before.state, before.reason) != (after.state, after.reason):

@@ -18,6 +18,10 @@ from meshd.core.types import JobId
 
 STATUS_VERSION = 1
 
+STALLED_S = 15.0
+"""So long without a step is worth a word: a worker may be stopped or hang, though nobody has died.
+The slowest steps of large networks on old machines take some seconds."""
+
 
 def build_status(
     node: Node, now: float, started: float, bytes_sent: int, trouble: Callable[[Any], str]
@@ -32,7 +36,7 @@ def build_status(
         "status_version": STATUS_VERSION,
         "machine": _machine(node, now, started, bytes_sent),
         "machines": machines,
-        "jobs": [_job(node, job, waiting) for job in jobs],
+        "jobs": [_job(node, job, waiting, now) for job in jobs],
     }
 
 
@@ -89,7 +93,7 @@ def _peer_line(peer: Peer, now: float, trouble: str) -> dict[str, Any]:
     }
 
 
-def _job(node: Node, job: Job, waiting: dict[JobId, str]) -> dict[str, Any]:
+def _job(node: Node, job: Job, waiting: dict[JobId, str], now: float) -> dict[str, Any]:
     record, spec = job.record, job.spec
     told = list(job.progress.values())
     newest = max(told, key=lambda part: part.step, default=None)
@@ -98,7 +102,7 @@ def _job(node: Node, job: Job, waiting: dict[JobId, str]) -> dict[str, Any]:
         "job": record.job,
         "name": spec.name,
         "state": record.state,
-        "why": _why(node, record, waiting),
+        "why": _why(node, job, waiting, now),
         "generation": record.generation,
         "members": [_member(node, job, member.key, member.name) for member in record.members],
         "step": step,
@@ -125,8 +129,9 @@ def _job(node: Node, job: Job, waiting: dict[JobId, str]) -> dict[str, Any]:
     }
 
 
-def _why(node: Node, record: JobRecord, waiting: dict[JobId, str]) -> str:
+def _why(node: Node, job: Job, waiting: dict[JobId, str], now: float) -> str:
     """The record's sentence, completed by what this machine sees now."""
+    record = job.record
     if record.state == "waiting":
         sentence = waiting.get(record.job, record.reason)
         failed = record.reason if record.reason.startswith("the last ring") else ""
@@ -135,6 +140,8 @@ def _why(node: Node, record: JobRecord, waiting: dict[JobId, str]) -> str:
         gone = [member.name for member in record.members if not node.site.here(member.key)]
         if gone:
             return f"{record.reason}, but {', '.join(gone)} cannot be heard from here"
+        if job.moved is not None and now - job.moved > STALLED_S:
+            return f"{record.reason}, but no step was committed for {now - job.moved:.0f} s"
     return record.reason
 
 
