@@ -73,9 +73,15 @@ class StopFetch:
 
 @dataclass(frozen=True)
 class PinBlobs:
-    """From now on these blobs, and no others, may not be evicted from the cache."""
+    """From now on these blobs, and no others, may not be evicted from the cache.
+
+    What was pinned before and is neither here nor in `cached` is of no use any more (a superseded
+    checkpoint): it goes at once. At the first time that holds for everything else on the disk.
+    """
 
     blobs: frozenset[BlobId]
+    cached: frozenset[BlobId]
+    """Data of known jobs, which the next job may use again: stays as long as there is room."""
 
 
 @dataclass(frozen=True)

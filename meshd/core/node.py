@@ -40,7 +40,7 @@ from meshd.core.messages import (
     Refuse,
 )
 from meshd.core.peers import HEARTBEAT_S, HELLO_ANSWER_S, Peer, Peers
-from meshd.core.pins import pins
+from meshd.core.pins import cached, pins
 from meshd.core.registry import Job, Registry
 from meshd.core.scheduler import Machine
 from meshd.core.site import Identity, Site
@@ -64,7 +64,7 @@ class Node:
         self._refresh_at = now + REFRESH_S
         self._sequence = 0
         self._told: tuple[bool, str] = (False, "")
-        self._pinned: frozenset[BlobId] = frozenset()
+        self._pinned: tuple[frozenset[BlobId], frozenset[BlobId]] | None = None
         self._handlers: dict[type, Callable[[MachineKey, Any, float], None]] = {
             Goodbye: self._on_goodbye,
             JobUpdate: lambda sender, m, now: self.site.registry.absorb(m.record, sender),
@@ -381,7 +381,7 @@ class Node:
             for peer in self.site.peers:
                 if peer.alive:
                     self._say_heartbeat(peer)
-        pinned = pins(self.site, self.member)
+        pinned = pins(self.site, self.member), cached(self.site)
         if pinned != self._pinned:
             self._pinned = pinned
-            self.site.out.add(PinBlobs(pinned))
+            self.site.out.add(PinBlobs(*pinned))

@@ -2,7 +2,7 @@
 
 A job that may still run needs its data and its last complete checkpoint; the ring that runs now,
 what its worker wrote since; a finished job, the model that this machine answers for. What is pinned
-but not held costs nothing.
+but not held costs nothing. The data of a finished job is cached: the next job may use it again.
 """
 
 from __future__ import annotations
@@ -24,3 +24,8 @@ def pins(site: Site, member: Member) -> frozenset[BlobId]:
             kept.update(part.blob for part in record.checkpoint.carried if part.key == site.me.key)
         kept.update(result.model for result in record.results if result.key == site.me.key)
     return frozenset(kept)
+
+
+def cached(site: Site) -> frozenset[BlobId]:
+    """Data of all known jobs."""
+    return frozenset(job.record.data for job in site.registry)

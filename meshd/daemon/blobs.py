@@ -7,7 +7,7 @@
 
 Nothing gets its name before its bytes are on disk (fsync before rename). When room is needed, blobs
 that are not pinned go, the one unused for longest first; what is pinned stays, and whoever needed
-the room is told in one line. All methods belong to the event loop's thread except those that say
+the room is told in one line. What was pinned and is no longer of use goes at once. All methods belong to the event loop's thread except those that say
 "any thread": they touch files, never the index.
 """
 
@@ -60,6 +60,8 @@ class BlobStore:
         self.cap_bytes = cap_bytes
         self._held: dict[BlobId, _Held] = {}
         self._pinned: frozenset[BlobId] = frozenset()
+        self._settled = False
+        """Whether `pin` has said what is of use."""
         self._reserved: dict[str, int] = {}
         """Bytes promised to uploads and fetches that are on their way, by temporary name."""
         self._idle: dict[str, int] = {}
@@ -154,9 +156,18 @@ class BlobStore:
 
     # --- room ------------------------------------------------------------------------------------
 
-    def pin(self, blobs: frozenset[BlobId]) -> None:
-        """From now on these, and no others, are never evicted."""
-        self._pinned = blobs
+    def pin(self, blobs: frozenset[BlobId], cached: frozenset[BlobId]) -> None:
+        """From now on `blobs`, and no others, are never evicted.
+
+        What was pinned and is neither pinned nor `cached` now goes at once: a checkpoint every few
+        seconds would else fill disk and index with thousands of small files. The first time, after
+        `scan`, that is everything else: what an earlier run left behind.
+        """
+        before = self._pinned if self._settled else frozenset(self._held)
+        self._pinned, self._settled = blobs, True
+        for blob in before - blobs - cached:
+            if blob in self._held:
+                self.drop(blob)
 
     def drop(self, blob: BlobId) -> None:
         """Remove a blob. The manifest goes first: without it the content is nothing."""

@@ -78,7 +78,7 @@ class Driver:
             fx.ForgetJob: lambda e: disk.later(state.forget, e.job),
             fx.FetchBlob: self._fetch,
             fx.StopFetch: self._stop_fetch,
-            fx.PinBlobs: lambda e: self.store.pin(e.blobs),
+            fx.PinBlobs: lambda e: self.store.pin(e.blobs, e.cached),
             fx.StartWorker: lambda e: self.supervisor.start(e),
             fx.StartRing: lambda e: self.supervisor.start_ring(e),
             fx.StopWorker: lambda e: self.supervisor.stop(e.job, e.generation),
