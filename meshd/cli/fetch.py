@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from meshd.cli.figures import bytes_text
-from meshd.cli.files import written_whole
+from meshd.cli.files import STDOUT, opened_output
 from meshd.cli.settings import Settings
 
 
@@ -19,24 +19,23 @@ from meshd.cli.settings import Settings
     metavar="FILE",
     required=True,
     type=click.Path(path_type=Path),
-    help="Where to save it, as safetensors. An existing file is replaced.",
+    help="Where to save it, as safetensors. An existing file is replaced; - is stdout.",
 )
 @click.pass_obj
 def command(settings: Settings, job: str, output: Path) -> None:
-    """Write the file whole or not at all."""
+    """Write the file whole or not at all; into a device, a pipe or stdout as it comes."""
     from meshd.net.local import FailureError
 
-    with written_whole(output) as file:
+    received = 0
+    with opened_output(output) as write:
 
-        def write(piece: bytes) -> None:
-            try:
-                file.write(piece)
-            except OSError as error:  # our disk's fault, not the link's
-                raise FailureError(f"{output}: {error.strerror}") from None
+        def take(piece: bytes) -> None:
+            nonlocal received
+            write(piece)
+            received += len(piece)
 
-        answer = settings.ask("fetch", {"job": job}, sink=write)
-        if file.tell() != answer["bytes"]:
-            raise FailureError(
-                f"the daemon sent {file.tell()} of {answer['bytes']} bytes; try again"
-            )
-    click.echo(f"{answer['name']}: {bytes_text(answer['bytes'])} in {output}", err=True)
+        answer = settings.ask("fetch", {"job": job}, sink=take)
+        if received != answer["bytes"]:
+            raise FailureError(f"the daemon sent {received} of {answer['bytes']} bytes; try again")
+    where = "stdout" if output == STDOUT else output
+    click.echo(f"{answer['name']}: {bytes_text(answer['bytes'])} in {where}", err=True)

@@ -5,12 +5,17 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
+import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
 CHUNK_BYTES = 1 << 20
+STDOUT = Path("-")
+
+Write = Callable[[bytes], None]
+
 # Far more than any job file: the daemon names the true bound, we only do not read a disk image.
 JOB_FILE_READ_BYTES = 1 << 20
 
@@ -66,41 +71,102 @@ def read_job_file(path: Path) -> str:
 
 
 @contextlib.contextmanager
-def written_whole(path: Path) -> Iterator[IO[bytes]]:
-    """A file to write to that takes `path`'s place when the block ends well, and else vanishes.
+def opened_output(path: Path) -> Iterator[Write]:
+    """What an output file is written with, chosen by what `path` is.
 
-    It is written beside `path` (a rename works only within a file system) and reaches the disk
-    before the rename. The mode is what a plain `open` would give.
+    `-` is stdout. A device or a named pipe is written to as it is: to rename a file over
+    `/dev/null` would take the device away from everybody. Any other file is written whole or not at
+    all; where `path` is a symbolic link, it stays and the file that it points to is replaced.
 
     Raises:
         UsageError: `path` is a folder, or its folder does not exist.
         PermissionRefusedError: we may not write there.
         FailureError: any other error of the system, such as a full disk.
     """
+    if path == STDOUT:
+        sys.stdout.flush()
+        with _told(path):
+            yield _writer(sys.stdout.fileno())
+    elif _is_special(path):
+        with _told(path):
+            number = os.open(path, os.O_WRONLY | os.O_NOCTTY | os.O_CLOEXEC)
+            try:
+                yield _writer(number)
+            finally:
+                os.close(number)
+    else:
+        with _told(path), _written_whole(Path(os.path.realpath(path))) as write:
+            yield write
+
+
+def _is_special(path: Path) -> bool:
+    """Whether `path` exists and is neither a regular file nor a folder, links followed.
+
+    Raises:
+        UsageError: it is a folder.
+    """
+    from meshd.net.local import UsageError
+
+    with _told(path):
+        try:
+            mode = os.stat(path).st_mode
+        except FileNotFoundError:
+            return False
+    if stat.S_ISDIR(mode):
+        raise UsageError(f"{path} is a folder; name a file in it: -o {path / 'model.safetensors'}")
+    return not stat.S_ISREG(mode)
+
+
+@contextlib.contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Turn the system's errors about an output file into one line each."""
     from meshd.net.local import FailureError, PermissionRefusedError, UsageError
 
-    if path.is_dir():
-        raise UsageError(f"{path} is a folder; name a file in it: -o {path / 'model.safetensors'}")
-    temporary: str | None = None
     try:
-        number, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:200]}.")
-        with open(number, "wb") as file:
-            yield file
-            file.flush()
-            os.fchmod(file.fileno(), 0o666 & ~_umask())
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        temporary = None
+        yield
     except PermissionError:
         raise PermissionRefusedError(f"{path}: we may not write there") from None
     except (FileNotFoundError, NotADirectoryError):
         raise UsageError(f"{path.parent}: no such folder") from None
     except OSError as error:
         raise FailureError(f"{path}: {error.strerror or error}") from None
-    finally:
-        if temporary is not None:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(temporary)
+
+
+@contextlib.contextmanager
+def _written_whole(path: Path) -> Iterator[Write]:
+    """A file that takes `path`'s place when the block ends well, and else vanishes.
+
+    It is written beside `path` (a rename works only within a file system) and reaches the disk
+    before the rename. The mode is what a plain `open` would give.
+    """
+    number, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:200]}.")
+    try:
+        try:
+            yield _writer(number)
+            os.fchmod(number, 0o666 & ~_umask())
+            os.fsync(number)
+        finally:
+            os.close(number)
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+        raise
+
+
+def _writer(number: int) -> Write:
+    """Writes all of its bytes to a file descriptor; the error is our disk's or reader's."""
+    from meshd.net.local import FailureError
+
+    def write(data: bytes) -> None:
+        view = memoryview(data)
+        try:
+            while view:
+                view = view[os.write(number, view) :]
+        except OSError as error:  # told from the daemon's link, whose errors are OSError too
+            raise FailureError(f"cannot write the output: {error.strerror}") from None
+
+    return write
 
 
 def _umask() -> int:
