@@ -94,6 +94,8 @@ class Member:
         self._bytes_before: dict[JobId, int] = {}
         """What earlier generations of a job sent from here, in this run of the daemon."""
         self.now: Membership | None = None
+        self.distrust = ""
+        """Why this machine can trust nobody at present; empty if it can."""
         self._last: tuple[tuple[JobId, Generation, MachineKey], str] | None = None
         """The ring whose membership ended last, and why."""
 
@@ -101,6 +103,8 @@ class Member:
         """Whether this machine is free for a job, and the clause that completes its name."""
         if self._site.me.unable:
             return False, self._site.me.unable
+        if self.distrust:
+            return False, f"cannot train: {self.distrust}"
         if self.now is None:
             return True, "is free"
         verb = "trains" if self.now.stage in ("training", "finished") else "prepares"

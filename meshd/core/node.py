@@ -88,12 +88,21 @@ class Node:
             self._stop_if_forgotten(job.record)
         self._settle(now)
 
-    def roster(self, roster: Mapping[MachineKey, str], now: float) -> None:
-        """Take over the roster; a machine that left it is disconnected and lost."""
-        gone = self.site.peers.set_roster(roster)
+    def roster(self, roster: Mapping[MachineKey, str], now: float, trouble: str = "") -> None:
+        """Take over the roster; a machine that left it is disconnected and lost.
+
+        `trouble`: why the roster cannot be used; this machine then trains with nobody.
+        """
+        self.member.distrust = trouble
+        why = f"is not trusted any more: {trouble}" if trouble else "was taken off the roster"
+        gone = [peer.key for peer in self.site.peers if peer.key not in roster]
         for key in gone:
+            self.site.peers.leave(key)
             self.site.out.add(Disconnect(key))
-            self._lost(key, "was taken off the roster", now)
+        for key in gone:
+            self._lost(key, why, now)
+        self._settle(now)  # before its name is dropped with the peer
+        self.site.peers.set_roster(roster)
         self._settle(now)
 
     def seen(self, key: MachineKey, host: str, port: int, now: float) -> None:

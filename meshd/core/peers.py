@@ -109,10 +109,9 @@ class Peers:
         peer = self._peers.get(key)
         return peer is not None and peer.alive
 
-    def set_roster(self, roster: Mapping[MachineKey, str]) -> list[MachineKey]:
-        """Take over the roster; returns the keys that are no longer on it."""
-        gone = [key for key in self._peers if key not in roster]
-        for key in gone:
+    def set_roster(self, roster: Mapping[MachineKey, str]) -> None:
+        """Take over the roster: whoever is no longer on it is nobody."""
+        for key in [key for key in self._peers if key not in roster]:
             del self._peers[key]
         for key, name in roster.items():
             if key == self._own_key:
@@ -121,7 +120,6 @@ class Peers:
                 self._peers[key].name = name
             else:
                 self._peers[key] = Peer(key, name)
-        return gone
 
     def sighted(self, key: MachineKey, host: str, port: int, now: float, sure: bool) -> bool:
         """Discovery, a static address or a Hello names an address: whether to connect to it.

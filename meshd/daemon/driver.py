@@ -36,7 +36,7 @@ from meshd.daemon.state import StateFolder
 from meshd.daemon.supervisor import Supervisor
 from meshd.net.control import ControlLinks
 from meshd.net.discovery import Found
-from meshd.net.roster import RosterFile
+from meshd.net.roster import ROSTER_FILE, RosterFile
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +66,7 @@ class Driver:
         daemon must end rather than go on with a node and a world that differ."""
         self._roster = roster
         self._names: dict[MachineKey, str] = {}
+        self._trouble = ""
         self._sightings: dict[MachineKey, Found] = {}
         self._fetches: dict[BlobId, asyncio.Task[None]] = {}
         self._timer: asyncio.TimerHandle | None = None
@@ -129,16 +130,16 @@ class Driver:
             self.node.seen(found.key, found.host, found.port, now)
 
     def check_roster(self) -> None:
-        """Take over the roster if it changed."""
-        names = self._roster.names()
-        if names == self._names:
+        """Take over the roster if it changed; a trouble with it is logged when it changes."""
+        names, trouble = self._roster.names(), self._roster.trouble
+        if (names, trouble) == (self._names, self._trouble):
             return
+        if trouble != self._trouble:
+            log.error("%s", trouble) if trouble else log.info("%s is usable again", ROSTER_FILE)
         new = names.keys() - self._names.keys()
-        self._names = names
-        if self._roster.trouble:
-            log.error("%s", self._roster.trouble)
+        self._names, self._trouble = names, trouble
         with self.feeding() as now:
-            self.node.roster(names, now)
+            self.node.roster(names, now, trouble)
             for key in new & self._sightings.keys():
                 found = self._sightings[key]
                 self.node.seen(key, found.host, found.port, now)

@@ -108,6 +108,8 @@ class RosterFile:
         self.path = path
         self.trouble = ""
         """Why nobody is trusted, one line; empty while the file is readable."""
+        self.version = 0
+        """Grows whenever the file is read again."""
         self._stamp: tuple[int, ...] | None = None
         self._names: dict[MachineKey, str] = {}
 
@@ -130,8 +132,10 @@ class RosterFile:
                 self.trouble = ""
             except MeshdError as error:
                 self._names = {}
-                self.trouble = f"nobody is trusted: {error}"
+                what = str(error).removeprefix(f"{self.path}: ")
+                self.trouble = f"{self.path.name} cannot be used: {what}; nobody is trusted"
             self._stamp = stamp
+            self.version += 1
         return self._names
 
     def _look(self) -> tuple[int, ...]:

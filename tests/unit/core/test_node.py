@@ -317,7 +317,24 @@ def test_a_machine_taken_off_the_roster_is_disconnected_and_its_ring_stops(make_
     mesh[0].node.roster(roster, mesh.now)
     mesh.perform(mesh[0])
     assert mesh[2].key not in mesh[0].links
-    assert mesh.record(mesh[0], job).state == "stopped"
+    record = mesh.record(mesh[0], job)
+    assert record.state == "stopped"
+    assert record.reason.startswith("desk-3 was taken off the roster; `meshd resume fashion`")
+    assert "desk-3 was taken off the roster" in mesh[0].notes
+
+
+def test_a_roster_that_cannot_be_used_is_named_as_the_cause(make_mesh, make_spec):
+    mesh = make_mesh(3)
+    job = mesh.submit(mesh[0], make_spec())
+    mesh.run_until(lambda: training(mesh, job, step=10))
+    trouble = "roster.toml cannot be used: not valid TOML; nobody is trusted"
+    mesh[0].node.roster({}, mesh.now, trouble)
+    mesh.perform(mesh[0])
+    reason = mesh.record(mesh[0], job).reason
+    assert re.match(rf"desk-[23] is not trusted any more: {trouble}; `meshd resume", reason)
+    assert mesh[0].node.member.availability() == (False, f"cannot train: {trouble}")
+    mesh[0].node.roster(mesh.roster, mesh.now)
+    assert mesh[0].node.member.availability() == (True, "is free")
 
 
 def test_another_protocol_version_is_named_and_never_alive(make_mesh):

@@ -70,6 +70,27 @@ def test_a_machine_found_before_it_was_trusted_is_linked_when_it_is(drive):
     drive(scene)
 
 
+def test_a_broken_roster_is_logged_once_and_shown_until_it_is_repaired(drive, caplog):
+    async def scene(driver):
+        path = driver.state.path / ROSTER_FILE
+        path.write_text("garbage")
+        driver.check_roster()
+        driver.check_roster()
+        (line,) = [r.getMessage() for r in caplog.records if r.levelname == "ERROR"]
+        assert line.startswith("roster.toml cannot be used: not valid TOML")
+        machine = driver.node.own_machine()
+        assert not machine.available and line in machine.why
+        path.write_text("")
+        path.chmod(0o666)
+        driver.check_roster()
+        assert "chmod" in driver.node.own_machine().why
+        path.chmod(0o600)
+        driver.check_roster()
+        assert driver.node.own_machine().available
+
+    drive(scene)
+
+
 def test_a_flood_of_announcements_is_bounded(drive):
     async def scene(driver):
         for number in range(MAX_SIGHTINGS + 50):
