@@ -107,7 +107,10 @@ class ControlLinks:
         )
         self._heartbeats = Heartbeats(HEARTBEAT_MS / 1000)
         self._addresses: dict[MachineKey, str] = {}
-        self._refusals: OrderedDict[tuple[MachineKey, str], str] = OrderedDict()
+        self._refusals: OrderedDict[MachineKey, tuple[int, str]] = OrderedDict()
+        """The roster's version and the error of each machine's last refused message, until a good
+        one comes."""
+        self._logged: OrderedDict[tuple[MachineKey, str], None] = OrderedDict()
 
     async def start(self) -> None:
         """Start the authenticator, then listen.
@@ -203,11 +206,14 @@ class ControlLinks:
         return peer is not None and peer.up
 
     def trouble(self, key: MachineKey) -> str:
-        """Why a peer cannot be reached, or what was wrong with what it sent last; else empty."""
+        """Why a peer cannot be reached, or what was wrong with what it sent last; else empty.
+        A refusal under another roster says nothing any more."""
         peer = self._peers.get(key)
         if peer is not None and peer.trouble:
             return peer.trouble
-        return next((what for (who, _), what in reversed(self._refusals.items()) if who == key), "")
+        name = self._roster.name_of(key) or "the machine"
+        version, what = self._refusals.get(key, (-1, ""))
+        return f"{name} sent what cannot be read: {what}" if version == self._roster.version else ""
 
     def address_of(self, key: MachineKey) -> str | None:
         """The IP address that a peer's last message came from."""
@@ -253,18 +259,17 @@ class ControlLinks:
         address = frames[1].get("Peer-Address")
         if isinstance(address, str):
             self._addresses[sender] = address
+        self._refusals.pop(sender, None)
         return sender, message
 
     def _refuse(self, sender: MachineKey | None, error: RemoteProtocolError) -> None:
         self.refused[error.code] += 1
         who = MachineKey("") if sender is None else sender
         name = self._roster.name_of(who) or who or "an unknown machine"
-        if (who, error.code) not in self._refusals:
+        if (who, error.code) not in self._logged:
             log.warning("dropped a message from %s: %s: %s", name, error.code, error)
-        self._refusals[who, error.code] = f"{name} sent what cannot be read: {error}"
-        self._refusals.move_to_end((who, error.code))
-        while len(self._refusals) > MAX_REFUSALS:
-            self._refusals.popitem(last=False)
+        _remember(self._logged, (who, error.code), None)
+        _remember(self._refusals, who, (self._roster.version, str(error)))
 
     async def _watch(self) -> None:
         """Counts what the listening side sends in handshakes and heartbeats."""
@@ -293,6 +298,14 @@ class ControlLinks:
         notice = asyncio.create_task(self._inbox.put(error))
         self._closing.add(notice)
         notice.add_done_callback(self._closing.discard)
+
+
+def _remember(memory: OrderedDict[Any, Any], key: object, value: object) -> None:
+    """Note it as the newest of the last MAX_REFUSALS."""
+    memory[key] = value
+    memory.move_to_end(key)
+    if len(memory) > MAX_REFUSALS:
+        memory.popitem(last=False)
 
 
 def _user_id(frame: zmq.Frame) -> MachineKey | None:

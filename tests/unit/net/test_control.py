@@ -151,6 +151,8 @@ async def test_removal_from_the_roster_is_refused_per_message(machine: Make, net
         assert e.links.send(bob.key, BEAT)
         await net_log.wait_for("stranger")
         assert b.links.refused == {"stranger": 1}
+        bob.trust(eve)
+        assert b.links.trouble(eve.key) == "", "a refusal under another roster is over"
         assert a.links.send(bob.key, BEAT)
         assert (await b.links.receive())[0] == ada.key
 
@@ -181,7 +183,7 @@ async def test_an_oversize_frame_costs_its_sender_the_link_and_nobody_else(machi
         assert await b.links.receive() == (ada.key, BEAT)
 
 
-async def test_malformed_messages_are_counted_and_dropped(machine: Make) -> None:
+async def test_malformed_messages_are_counted_and_dropped(machine: Make, net_log: Any) -> None:
     ada, bob, eve = machine("ada"), machine("bob"), machine("eve")
     bob.trust(ada, eve)
     good = encode(BEAT)
@@ -198,10 +200,12 @@ async def test_malformed_messages_are_counted_and_dropped(machine: Make) -> None
             for frames in bad.values():
                 await dealer.send_multipart(frames)
             await dealer.send_multipart([bytes(1000)] * 20_000)  # each below MAXMSGSIZE
+            await net_log.wait_for("dropped a message from eve: extra-frames")
+            assert "eve sent what cannot be read" in b.links.trouble(eve.key)
             await dealer.send(good)
             assert await b.links.receive() == (eve.key, BEAT), "the first good one"
         assert b.links.refused == {code: 1 for code in bad} | {"extra-frames": 2}
-        assert "eve sent what cannot be read" in b.links.trouble(eve.key)
+        assert b.links.trouble(eve.key) == "", "a good message ends the trouble"
         assert a.links.send(bob.key, BEAT)
         assert await b.links.receive() == (ada.key, BEAT)
 
