@@ -167,6 +167,7 @@ class Captain:
             captain=self._site.me.key,
             members=tuple(self._ring_member(key) for key in decision.machines),
             step=job.record.checkpoint.step,
+            began=job.record.checkpoint.step,
         )
         formation = Formation(record.job, record.generation, decision.machines, record.step, now)
         self._formations[record.job] = formation

@@ -102,6 +102,8 @@ class JobRecord:
     """Who proposed this generation, empty while the job waits: the two together name a ring."""
     parameters: int = 0
     """Trainable numbers of the network; 0 while unknown."""
+    began: Step = Step(0)
+    """The step from which this generation goes on: what it sends is compared from here on."""
 
 
 # --- machine to machine (control links) ----------------------------------------------------------

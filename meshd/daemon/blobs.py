@@ -7,8 +7,9 @@
 
 Nothing gets its name before its bytes are on disk (fsync before rename). When room is needed, blobs
 that are not pinned go, the one unused for longest first; what is pinned stays, and whoever needed
-the room is told in one line. What was pinned and is no longer of use goes at once. All methods belong to the event loop's thread except those that say
-"any thread": they touch files, never the index.
+the room is told in one line. What was pinned and is no longer of use goes at once. All methods
+belong to the event loop's thread except those that say "any thread": they touch files, never the
+index.
 """
 
 from __future__ import annotations

@@ -167,11 +167,12 @@ def _accuracy(record: JobRecord, newest: JobProgress | None) -> float | None:
 
 def float32_ring_bytes(record: JobRecord, step: int) -> int | None:
     """What a float32 ring all-reduce would have sent per member: steps x 2 (N-1)/N x 4 bytes a
-    parameter (Patarasuk and Yuan 2009), payload only, so a lower bound; null while unknown."""
+    parameter (Patarasuk and Yuan 2009), payload only, so a lower bound; null while unknown.
+    Steps and `bytes_sent` are both those of the present generation."""
     size = len(record.members)
     if not record.parameters or not size:
         return None
-    return step * 8 * record.parameters * (size - 1) // size
+    return max(0, step - record.began) * 8 * record.parameters * (size - 1) // size
 
 
 def rss_bytes() -> int:

@@ -106,7 +106,7 @@ def test_pinned_blobs_stay_and_the_refusal_says_what_to_do(store, run_async):
 
 
 def test_a_superseded_checkpoint_goes_at_once_and_cached_data_stays(store, run_async):
-    """Seven minutes of checkpoints were 21,000 files of finished jobs, about 1 kB of memory each."""
+    """Seven minutes of checkpoints were 21,000 files of ended jobs, 1 kB of memory each."""
     data, old = run_async(put(store, content(100, 0))), run_async(put(store, content(100, 1)))
     store.pin(frozenset({data, old}), frozenset({data}))
     new = run_async(put(store, content(100, 2)))
@@ -116,7 +116,7 @@ def test_a_superseded_checkpoint_goes_at_once_and_cached_data_stays(store, run_a
 
 
 def test_what_an_earlier_run_left_behind_goes_at_the_first_pin(store, run_async):
-    data, slice_blob, orphan = [run_async(put(store, content(100, n))) for n in range(3)]
+    data, slice_blob, orphan = [run_async(put(store, content(9, n))) for n in range(3)]
     again = BlobStore(store.folder, store.cap_bytes)
     again.scan()
     fresh = run_async(put(again, content(100, 7)))

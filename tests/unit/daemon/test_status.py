@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from meshd.core.job import advance, new_record
@@ -10,7 +12,7 @@ from meshd.core.messages import JobProgress, RingMember
 from meshd.core.node import Node
 from meshd.core.site import Identity
 from meshd.core.types import BlobId, MachineKey, Step
-from meshd.daemon.status import STALLED_S, build_status
+from meshd.daemon.status import STALLED_S, build_status, float32_ring_bytes
 
 ME = Identity(MachineKey("a" * 40), "desk-1", "127.0.0.1", 7419, 1, "0.1", 1)
 
@@ -50,3 +52,12 @@ def test_the_same_step_told_again_is_no_progress(node: Node) -> None:
     assert "no step was committed for 40 s" in why(node, 140.0)
     job.told(ME.key, progress(8), 139.0)
     assert why(node, 140.0) == "trains on desk-1"
+
+
+def test_savings_are_counted_over_the_steps_of_this_generation(node: Node) -> None:
+    """A resumed job showed 118 times less: bytes of this generation against steps of all."""
+    job = next(iter(node.site.registry))
+    two = (job.record.members[0], dataclasses.replace(job.record.members[0], name="desk-2"))
+    resumed = dataclasses.replace(job.record, members=two, parameters=1000, began=Step(600))
+    assert float32_ring_bytes(resumed, 700) == 100 * 1000 * 4
+    assert float32_ring_bytes(resumed, 600) == 0
