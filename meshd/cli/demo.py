@@ -216,11 +216,15 @@ def run_job(
     Raises:
         FailureError: the job did not end well.
     """
+    from meshd.cli.files import open_data
     from meshd.cli.follow import follow, refuse_unfinished
     from meshd.cli.submit import submit
 
     started = time.monotonic()
-    entry = follow(settings, submit(settings, spec, data)["job"], words)
+    file, size = open_data(data, "data file")
+    with file:
+        answer = submit(settings, spec, file, size)
+    entry = follow(settings, answer["job"], words)
     seconds = time.monotonic() - started
     refuse_unfinished(entry, settings.program)
     return entry, seconds

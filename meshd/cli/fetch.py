@@ -34,7 +34,7 @@ def command(settings: Settings, job: str, output: Path) -> None:
             write(piece)
             received += len(piece)
 
-        answer = settings.ask("fetch", {"job": job}, sink=take)
+        answer = settings.ask("fetch", {"job": job}, sink=take, patient=True)
         if received != answer["bytes"]:
             raise FailureError(f"the daemon sent {received} of {answer['bytes']} bytes; try again")
     where = "stdout" if output == STDOUT else output

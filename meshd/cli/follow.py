@@ -73,7 +73,7 @@ def find_job(settings: Settings, job: str) -> dict[str, Any]:
     Raises:
         FailureError: the daemon does not know it.
     """
-    for entry in ask_status(settings)["jobs"]:
+    for entry in ask_status(settings, patient=True)["jobs"]:
         if entry["job"] == job:
             return dict(entry)
     from meshd.net.local import FailureError

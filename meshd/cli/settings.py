@@ -30,19 +30,32 @@ class Settings:
         arguments: dict[str, Any] | None = None,
         body: Iterable[bytes] | None = None,
         sink: Callable[[bytes], None] | None = None,
+        patient: bool = False,
     ) -> dict[str, Any]:
         """Send one command to the daemon and return its answer.
+
+        Args:
+            command: its name.
+            arguments: as JSON can hold them.
+            body: the command's body, where it has one.
+            sink: takes the answer's body, where it has one.
+            patient: the daemon may be silent for minutes: it reads a whole file first, or nobody
+                sits there and waits.
 
         Raises:
             NotRunningError: no daemon answers.
             NotConfiguredError: the folder is not ours alone.
+            FailureError: the daemon is silent.
             MeshdError: what the daemon answered.
         """
-        from meshd.net.local import SOCKET_NAME, NotRunningError, call
+        from meshd.net import local
+        from meshd.net.local import NotRunningError
 
         check_state_folder(self.state, self.program)
+        limit_s = local.REPLY_TIMEOUT_S if patient else local.PROMPT_TIMEOUT_S
+        path = self.state / local.SOCKET_NAME
         try:
-            return call(self.state / SOCKET_NAME, command, arguments or {}, body, sink)
+            return local.call(path, command, arguments or {}, body, sink, limit_s)
         except NotRunningError:
             raise NotRunningError(
                 f"no daemon runs with state folder {self.state}; start one: {self.program} run"

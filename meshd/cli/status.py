@@ -29,8 +29,12 @@ def command(settings: Settings, as_json: bool, watch: bool) -> None:
         _write_screens(settings, status, watch)
 
 
-def ask_status(settings: Settings) -> dict[str, Any]:
+def ask_status(settings: Settings, patient: bool = False) -> dict[str, Any]:
     """The daemon's status object, of the version that this program knows.
+
+    Args:
+        settings: whose daemon.
+        patient: as for `Settings.ask`.
 
     Raises:
         NotRunningError: no daemon answers.
@@ -38,7 +42,7 @@ def ask_status(settings: Settings) -> dict[str, Any]:
     """
     from meshd.cli.screen import STATUS_VERSION
 
-    status = settings.ask("status")
+    status = settings.ask("status", patient=patient)
     if status.get("status_version") != STATUS_VERSION:
         from meshd.net.local import FailureError
 

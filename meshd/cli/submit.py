@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import click
 
@@ -25,7 +25,16 @@ from meshd.cli.settings import Settings
 @click.pass_obj
 def command(settings: Settings, job_file: Path, data_file: Path, watch: bool) -> None:
     """Print the job's id; with --watch, fail if the job does."""
-    answer = submit(settings, read_job_file(job_file), data_file)
+    spec = read_job_file(job_file)
+    file, size = open_data(data_file, "data file")
+    with file:
+        try:
+            answer = submit(settings, spec, file, size)
+        except KeyboardInterrupt:
+            if not file.tell():  # the data is read once the request is on its way
+                raise
+            message = f"interrupted; the job may have been submitted: see {settings.program} status"
+            raise Interrupted(message) from None
     click.echo(f"submitted {answer['name']}; see: {settings.program} status", err=True)
     click.echo(answer["job"])
     if watch:
@@ -34,12 +43,17 @@ def command(settings: Settings, job_file: Path, data_file: Path, watch: bool) ->
         refuse_unfinished(follow(settings, answer["job"]), settings.program)
 
 
-def submit(settings: Settings, spec: str, data_path: Path) -> dict[str, Any]:
+def submit(settings: Settings, spec: str, file: IO[bytes], size: int) -> dict[str, Any]:
     """Hand a job and its data to the daemon; returns `{"job": id, "name": ...}`.
 
     Raises:
-        MeshdError: the file cannot be read, or the daemon's refusal.
+        MeshdError: the daemon's refusal.
     """
-    file, size = open_data(data_path, "data file")
-    with file:
-        return settings.ask("submit", {"spec": spec, "data_bytes": size}, body=chunks(file))
+    arguments = {"spec": spec, "data_bytes": size}
+    return settings.ask("submit", arguments, body=chunks(file), patient=True)
+
+
+class Interrupted(click.ClickException):
+    """Ctrl-C when it can no longer be known whether the daemon took the job."""
+
+    exit_code = 130

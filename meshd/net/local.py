@@ -31,6 +31,8 @@ from meshd.wire.limits import BLOCK_BYTES, MAX_ARGUMENTS_BYTES
 from meshd.wire.schema import Family
 
 __all__ = [
+    "PROMPT_TIMEOUT_S",
+    "REPLY_TIMEOUT_S",
     "SOCKET_NAME",
     "ExitCode",
     "FailureError",
@@ -47,6 +49,12 @@ SOCKET_NAME = "meshd.sock"
 REPLY_TIMEOUT_S = 120.0
 """A daemon that says nothing for so long is stopped or stuck. The slowest honest answer is to a
 submit, whose data file is read and checked first."""
+
+PROMPT_TIMEOUT_S = 10.0
+"""For what the daemon answers from memory: a person waits for it, and thousands of times the usual
+millisecond say that the daemon is stopped, or its machine overloaded."""
+
+_NO_ANSWER = "the daemon does not answer; is it stopped or overloaded?"
 
 _ERRORS: dict[int, type[MeshdError]] = {
     kind.exit_code: kind
@@ -101,7 +109,7 @@ def call(
             _drain(link, sink)
         answer = json.loads(reply.body)
     except TimeoutError:
-        raise FailureError(f"the daemon has not answered {command} for {timeout_s:g} s") from None
+        raise FailureError(f"{_NO_ANSWER} (waited {timeout_s:g} s for {command})") from None
     except RemoteProtocolError as error:
         raise FailureError(f"the daemon's answer cannot be read: {error}") from None
     except OSError as error:
@@ -122,7 +130,10 @@ def _connect(path: Path, timeout_s: float) -> socket.socket:
     except PermissionError:
         link.close()
         raise PermissionRefusedError(f"{path}: belongs to another user's daemon") from None
-    except OSError as error:  # a path of more than 107 bytes; a backlog that is full
+    except (BlockingIOError, TimeoutError):  # its backlog is full: it accepts nobody
+        link.close()
+        raise FailureError(_NO_ANSWER) from None
+    except OSError as error:  # a path of more than 107 bytes
         link.close()
         raise FailureError(f"{path}: cannot connect: {error.strerror or error}") from None
     return link

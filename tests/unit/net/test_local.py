@@ -183,8 +183,19 @@ async def test_a_crash_of_a_handler_is_its_own(path: Path, net_log: Any) -> None
 
 async def test_a_silent_daemon_is_not_waited_for_for_ever(path: Path) -> None:
     async with serving(path):
-        with pytest.raises(FailureError, match=r"not answered hang for 0\.1 s"):
+        with pytest.raises(FailureError, match=r"does not answer.*\(waited 0\.1 s for hang\)"):
             await ask(path, "hang", {}, timeout_s=0.1)
+
+
+async def test_a_daemon_that_accepts_nobody_is_said_to_be_stopped(path: Path) -> None:
+    """Linux fails connect(2) at once when a unix socket's backlog is full."""
+    with socket.socket(socket.AF_UNIX) as listener, contextlib.ExitStack() as links:
+        listener.bind(str(path))
+        listener.listen(0)
+        first = links.enter_context(socket.socket(socket.AF_UNIX))
+        first.connect(str(path))
+        with pytest.raises(FailureError, match="does not answer; is it stopped"):
+            await ask(path, "status", {}, timeout_s=0.1)
 
 
 async def test_nothing_there_says_what_to_do(path: Path) -> None:
