@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 import re
 import tomllib
 from dataclasses import dataclass, field
@@ -102,7 +101,7 @@ def parse_toml(text: str) -> JobSpec:
         raise UsageError(f"job file: larger than {MAX_JOB_FILE_BYTES} bytes; is it a job file?")
     try:
         table = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # int() refuses more than 4,300 digits
         reason = str(error).splitlines()[0] if str(error) else "nested too deeply"
         raise UsageError(f"job file: not valid TOML: {reason}") from None
     return parse_spec(table)
@@ -174,8 +173,9 @@ def _parse_value(value: Any, spec: dataclasses.Field[Any], path: str) -> Any:
     whole = isinstance(spec.default, int)
     if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
         raise UsageError(f"job file: {path}: must be a {'whole ' if whole else ''}number")
-    if not math.isfinite(value) or not low <= value <= high:
-        raise UsageError(f"job file: {path}: {value} is out of bounds, {low} to {high}")
+    if not low <= value <= high:  # NaN is not, either
+        told = str(value) if abs(value) < 1e20 or value != value else "the number"
+        raise UsageError(f"job file: {path}: {told} is out of bounds, {low} to {high}")
     return value if whole else float(value)
 
 

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 from meshd.core.errors import FailureError, UsageError
-from meshd.core.job import MAX_DATA_BYTES
+from meshd.core.job import FINAL, MAX_DATA_BYTES
 from meshd.core.jobspec import JobSpec, canonical_json, parse_toml
 from meshd.core.registry import Job
 from meshd.core.types import BlobId
@@ -173,14 +173,23 @@ class LocalApi:
 
 
 def find_job(jobs: list[Job], word: str) -> Job:
-    """The job that a person means: an id, the beginning of one, or a name (the newest of it).
+    """The job that a person means: an id, the beginning of one, or a name.
+
+    Of several jobs with one name it is the newest that has not ended, else the newest.
 
     Raises:
         UsageError: none, or several by id; the line names them.
     """
     named = [job for job in jobs if job.spec.name == word]
     if named:
-        return max(named, key=lambda job: (job.record.submitted_at, job.record.job))
+        return max(
+            named,
+            key=lambda job: (
+                job.record.state not in FINAL,
+                job.record.submitted_at,
+                job.record.job,
+            ),
+        )
     by_id = [job for job in jobs if word and job.record.job.startswith(word)]
     if len(by_id) == 1:
         return by_id[0]

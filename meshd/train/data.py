@@ -35,6 +35,7 @@ BROKEN = (
     RuntimeError,
     OverflowError,
 )
+NPY_MAGIC = b"\x93NUMPY"
 SMALLEST_RANGE = 1e-30  # samples below it count as zero; their scale would not be finite
 IMAGE_TYPES = ("uint8", "float32")
 
@@ -99,6 +100,9 @@ def _wrong(name: str, what: str) -> TrainingError:
 def _read_arrays(path: Path) -> dict[str, NDArray[np.generic]]:
     """The four arrays, after their headers have been checked."""
     try:
+        with path.open("rb") as file:
+            if file.read(len(NPY_MAGIC)) == NPY_MAGIC:
+                raise _wrong(path.name, "one .npy array; save all four with numpy.savez")
         _check_headers(path)
         with np.load(path, allow_pickle=False) as archive:
             return {name: archive[name] for name in ARRAYS}

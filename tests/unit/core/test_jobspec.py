@@ -25,7 +25,7 @@ WRONG = {
     'name = "x"\n[network]\ncut = nan': "network.cut: nan is out of bounds",
     'name = "x"\n[network]\npreset = "resnet"': "network.preset: must be one of seed",
     'name = "x"\nnetwork = 3': "network: must be a table",
-    'name = "x"\n[training]\nlearning_rate = inf': "training.learning_rate: inf is out of",
+    'name = "x"\n[training]\nlearning_rate = inf': "training.learning_rate: the number is out of",
     'name = "x"\n[training]\nepochs = -1': "training.epochs: -1 is out of bounds",
     'name = "x"\n[training]\nschedule = "cosine"': "must be one of linear, constant",
     'name = "x"\n[exchange]\ngamma = 100': "exchange.gamma 100 must be a multiple of 64",
@@ -35,6 +35,8 @@ WRONG = {
     'name = "x" name = "y"': "not valid TOML",
     "name = " + "[" * 5000: "not valid TOML",
     "#" * 70_000: "larger than",
+    'name = "x"\n[training]\nlearning_rate = ' + "9" * 400: "learning_rate: the number is out of",
+    'name = "x"\n[training]\nepochs = ' + "9" * 5000: "not valid TOML",
 }
 
 

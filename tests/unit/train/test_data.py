@@ -77,6 +77,12 @@ def test_truncated_at_every_tenth_byte(tmp_path: Path) -> None:
             load_dataset(tmp_path / "cut.npz")
 
 
+def test_a_single_array_says_what_is_needed(tmp_path: Path) -> None:
+    np.save(tmp_path / "d.npy", np.zeros(3))
+    with pytest.raises(TrainingError, match=r"one \.npy array; save all four"):
+        load_dataset(tmp_path / "d.npy")
+
+
 def test_flipped_bytes_never_end_in_another_error(tmp_path: Path) -> None:
     seed = 7
     print(f"seed {seed}")
