@@ -31,6 +31,9 @@ from meshd.core.types import Generation, JobId, MachineKey, Step
 FAILURES_MAX = 3  # the third failed ring in a row is no accident; a person should look
 RETRY_S = 1.0  # one period of heartbeats: the next try then sees what made the last one fail
 SETTLE_S = 4.0  # after its start a daemon first listens: longer than a lost machine is missed
+PATIENCE_S = 15.0
+"""A captain that sees too few machines forms nothing. Another machine, which sees enough, tries it
+in its place after this time: then some member refuses and says whom it does not hear."""
 RESEND_S = 5.0  # a link that broke and came back may have lost a message; all may come twice
 
 
@@ -55,6 +58,8 @@ class Captain:
         self._formations: dict[JobId, Formation] = {}
         self._failures: dict[JobId, int] = {}
         self._retry_at: dict[JobId, float] = {}
+        self._possible_since: dict[JobId, float] = {}
+        """When a job that another captain should form could first have been formed."""
 
     def captain_of(self, job: JobId) -> MachineKey:
         """Who is the captain of a job now, as far as this machine sees."""
@@ -72,8 +77,9 @@ class Captain:
         if not self._requests():
             return
         for decision in self.decisions(own):
-            mine = self.captain_of(decision.job) == self._site.me.key
-            if mine and decision.machines and now >= self._retry_at.get(decision.job, 0.0):
+            if not decision.machines:
+                self._possible_since.pop(decision.job, None)
+            elif self._our_turn(decision.job, now):
                 self._propose(decision, now)
                 return  # the machines are taken now: `Node` asks again after this change
 
@@ -114,7 +120,9 @@ class Captain:
         formation = self._formation(sender, refuse.job, refuse.generation)
         if formation is None:
             return
-        reason = f"{self._site.name(sender)}: {refuse.reason}"
+        name = self._site.name(sender)
+        about_itself = refuse.reason.startswith("it ")  # "desk-3 does not hear desk-2"
+        reason = f"{name}{refuse.reason[2:]}" if about_itself else f"{name}: {refuse.reason}"
         if refuse.fatal:
             self._fail(formation, reason)
         else:
@@ -129,6 +137,8 @@ class Captain:
     def changed(self, record: JobRecord, now: float) -> None:
         """A record of a job changed, perhaps by a peer."""
         formation = self._formations.get(record.job)
+        if record.state != "waiting":
+            self._possible_since.pop(record.job, None)
         if record.state not in ("waiting", "forming"):
             self._retry_at.pop(record.job, None)
             self._failures.pop(record.job, None)
@@ -142,6 +152,12 @@ class Captain:
             self._abandon(formation, "a later checkpoint came to light", now, counted=False)
 
     # --- steps -----------------------------------------------------------------------------------
+
+    def _our_turn(self, job: JobId, now: float) -> bool:
+        """Whether this machine should form a ring that can be formed: see `PATIENCE_S`."""
+        since = self._possible_since.setdefault(job, now)
+        captain = self.captain_of(job) == self._site.me.key
+        return now >= (self._retry_at.get(job, 0.0) if captain else since + PATIENCE_S)
 
     def _formation(
         self, sender: MachineKey, job: JobId, generation: Generation

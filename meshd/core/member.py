@@ -41,7 +41,7 @@ from meshd.core.messages import (
     WorkerProgress,
     WorkerReady,
 )
-from meshd.core.peers import LOST_AFTER_S
+from meshd.core.peers import HEARTBEAT_S, LOST_AFTER_S
 from meshd.core.registry import ring_of
 from meshd.core.site import Site
 from meshd.core.types import BlobId, Generation, JobId, MachineKey, Rank, Step
@@ -49,6 +49,10 @@ from meshd.core.types import BlobId, Generation, JobId, MachineKey, Rank, Step
 RESEND_S = 5.0  # as the captain's: READY and FINISHED until they are answered by COMMIT and `done`
 
 PROGRESS_S = 0.4  # a little less than the half second at which workers report, so that none is lost
+
+UNHEARD_S = LOST_AFTER_S + 1.0
+"""A machine that comes is heard by some a moment before the others; a member that does not hear
+another one for so long after it was asked never will: one of them does not trust the other."""
 
 BLAME_S = LOST_AFTER_S + 1.0
 """A worker that blames another machine is believed only after this time: by then that machine
@@ -67,12 +71,16 @@ class Membership:
     wanted: set[BlobId]
     """Blobs that are not held yet."""
     carried: BlobId
+    proposed: tuple[RingMember, ...]
+    asked_at: float
     control_base: int
     """The control links' byte counter when the membership began."""
     said_at: float
     stage: str = "fetches"
     ring: tuple[RingMember, ...] = ()
     ready: Ready | None = None
+    answered: bool = False
+    """READY was sent."""
     finished: Finished | None = None
     progress: JobProgress | None = None
     progress_at: float = float("-inf")
@@ -130,7 +138,8 @@ class Member:
     def on_propose(self, sender: MachineKey, propose: Propose, now: float) -> None:
         """Prepare for a ring, or say why not."""
         if self._of_ring(sender, propose.job, propose.generation):
-            self._repeat_ready(now)
+            if self.now is not None and self.now.answered:
+                self._say_ready(self.now, now)
             return
         job = self._site.registry.get(propose.job)
         if job is None or ring_of(job.record) != (propose.generation, sender):
@@ -200,7 +209,7 @@ class Member:
         if isinstance(event, WorkerReady) and member.stage == "starts":
             member.stage, member.said_at = "ready", now
             member.ready = Ready(job, generation, event.port, event.steps, event.parameters)
-            self._site.out.send(member.captain, member.ready)
+            self._say_ready(member, now)
         elif isinstance(event, WorkerProgress):
             self._progress(member, event.progress, now)
         elif isinstance(event, CheckpointSaved):
@@ -250,12 +259,11 @@ class Member:
         if member.blame and now >= member.blame[0]:
             self._stop_job(member.blame[1])
             return
-        if now - member.said_at >= RESEND_S:
+        if member.stage == "ready" and now >= self._ready_at(member):
+            self._say_ready(member, now)
+        elif member.stage == "finished" and member.finished and now - member.said_at >= RESEND_S:
             member.said_at = now
-            if member.stage == "ready":
-                self._repeat_ready(now)
-            elif member.stage == "finished" and member.finished:
-                self._site.out.send(member.ring[0].key, member.finished)
+            self._site.out.send(member.ring[0].key, member.finished)
 
     def next_timer(self) -> float:
         """When there is something to do without any input."""
@@ -263,7 +271,9 @@ class Member:
         if member is None:
             return float("inf")
         times = [member.blame[0]] if member.blame else []
-        if member.stage in ("ready", "finished"):
+        if member.stage == "ready":
+            times.append(self._ready_at(member))
+        elif member.stage == "finished":
             times.append(member.said_at + RESEND_S)
         return min(times, default=float("inf"))
 
@@ -290,6 +300,8 @@ class Member:
             step=record.checkpoint.step,
             wanted={record.data, *slices, *own},
             carried=carried,
+            proposed=record.members,
+            asked_at=now,
             control_base=self._site.control_bytes,
             said_at=now,
         )
@@ -322,11 +334,25 @@ class Member:
             )
         )
 
-    def _repeat_ready(self, now: float) -> None:
-        member = self.now
-        if member is not None and member.stage == "ready" and member.ready is not None:
-            member.said_at = now
+    def _ready_at(self, member: Membership) -> float:
+        """When to say READY (again), or to look again for a member that is not heard."""
+        return member.said_at + (RESEND_S if member.answered else HEARTBEAT_S)
+
+    def _say_ready(self, member: Membership, now: float) -> None:
+        """READY, or why not: a ring needs a link from each machine to the next one, and that
+        these two trust one another is known to themselves alone."""
+        if member.ready is None:
+            return
+        member.said_at = now
+        unheard = [part for part in member.proposed if not self._site.here(part.key)]
+        if not unheard:
+            member.answered = True
             self._site.out.send(member.captain, member.ready)
+        elif now - member.asked_at >= UNHEARD_S:
+            trusted = all(part.key in self._site.peers for part in unheard)
+            verb = "hear" if trusted else "trust"
+            names = ", ".join(sorted(part.name for part in unheard))
+            self._refuse(f"it does not {verb} {names}", fatal=False)
 
     def _counted(self, member: Membership, worker_bytes: int) -> int:
         """All bytes that this machine sent for the job: bulk, control, earlier generations."""

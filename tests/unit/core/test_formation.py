@@ -98,6 +98,37 @@ def test_three_failed_rings_in_a_row_stop_the_job_with_the_reason(make_mesh, mak
     mesh.run_until(lambda: all_in(mesh, job, "done"))
 
 
+@pytest.mark.parametrize("name", ["fashion", "b", "c", "d"])
+def test_one_sided_trust_is_named_by_who_does_not_trust(make_mesh, make_spec, name):
+    """Whoever is captain, and sees all machines or not: the sentence reaches everyone."""
+    mesh = make_mesh(3)
+    roster = {key: who for key, who in mesh.roster.items() if who != "desk-2"}
+    mesh[2].node.roster(roster, mesh.now)
+    mesh.perform(mesh[2])
+    mesh.cut = {(mesh[1].key, mesh[2].key)}
+    mesh.run_for(5)
+    job = mesh.submit(mesh[0], make_spec(name, least=3))
+    for machine in mesh.machines:
+        machine.blobs.add(BlobId("da" * 32))
+    mesh.run_until(lambda: all_in(mesh, job, "stopped"))
+    told = mesh.record(mesh[0], job).reason
+    either = ("desk-3 does not trust desk-2", "desk-2 does not hear desk-3")
+    assert any(f"the last one: {sentence}; `meshd" in told for sentence in either)
+
+
+def test_a_member_waits_for_one_that_others_heard_a_moment_before(make_mesh, make_spec):
+    mesh = make_mesh(3)
+    mesh.cut = {(mesh[1].key, mesh[2].key), (mesh[2].key, mesh[1].key)}
+    mesh.run_for(5)
+    job = mesh.submit(mesh[0], make_spec("b", least=3))
+    captain = mesh[0].node.captain
+    captain.captain_of = lambda job: mesh[0].key
+    mesh.run_until(lambda: len(preparing(mesh)) == 3)
+    mesh.cut = set()
+    mesh.run_until(lambda: all_in(mesh, job, "done"))
+    assert mesh.record(mesh[0], job).generation == 1
+
+
 def test_data_that_nobody_holds_stops_the_job_and_names_it(make_mesh, make_spec):
     mesh = make_mesh(3)
     job = mesh.submit(mesh[0], make_spec(least=3))
