@@ -80,6 +80,8 @@ class LocalApi:
             if not driver.node.site.me.unable:
                 facts = await inspect_data(upload.path, self._inspector)
                 _fit(spec, facts.train)
+            if command.gone():
+                raise FailureError("the command broke off before its job was taken")
             data = await upload.finish(manifest)
         finally:
             upload.abandon()

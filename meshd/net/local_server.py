@@ -59,6 +59,11 @@ class LocalCommand:
         self.arguments = arguments
         self._reader = reader
 
+    def gone(self) -> bool:
+        """Whether the caller has closed its side: nobody waits for the answer any more. To be
+        asked once the body was read; a caller that waits closes nothing before the answer."""
+        return self._reader.at_eof()
+
     async def body(self) -> AsyncIterator[bytes]:
         """The pieces of the command's body; to be read at most once, before answering.
 

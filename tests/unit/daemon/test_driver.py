@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import io
 
+import numpy as np
 import pytest
 
 from meshd.core.effects import Note
-from meshd.core.errors import UsageError
+from meshd.core.errors import FailureError, UsageError
+from meshd.core.messages import LocalBody
 from meshd.core.node import Node
 from meshd.core.site import Identity
 from meshd.core.types import BlobId, JobId, MachineKey
@@ -16,12 +19,15 @@ from meshd.daemon.blobs import BlobStore
 from meshd.daemon.disk import Disk
 from meshd.daemon.driver import MAX_SIGHTINGS, Driver
 from meshd.daemon.fetcher import Fetcher
+from meshd.daemon.local_api import LocalApi
 from meshd.daemon.state import open_state
 from meshd.daemon.supervisor import Supervisor, WorkerSettings
 from meshd.net.control import ControlLinks
 from meshd.net.discovery import Found
 from meshd.net.keys import load_or_create_keys
+from meshd.net.local_server import LocalCommand
 from meshd.net.roster import ROSTER_FILE, RosterFile, add_to_roster
+from meshd.net.stream import frame
 
 OTHER = MachineKey("0" * 40)
 
@@ -96,6 +102,32 @@ def test_a_flood_of_announcements_is_bounded(drive):
         for number in range(MAX_SIGHTINGS + 50):
             driver.seen(Found(MachineKey(f"{number:040d}"), "127.0.0.1", 9, "x"))
         assert len(driver._sightings) == MAX_SIGHTINGS
+
+    drive(scene)
+
+
+@pytest.mark.parametrize("leaves", [True, False])
+def test_a_caller_that_left_before_the_answer_has_submitted_nothing(drive, leaves):
+    file = io.BytesIO()
+    image, label = np.zeros((20, 4), np.uint8), np.arange(20) % 2
+    np.savez(file, x_train=image, y_train=label, x_test=image, y_test=label)
+    data = file.getvalue()
+    spec = 'name = "j"\n[training]\nbatch = 10\n[mesh]\nmembers_min = 9\nmembers_max = 9\n'
+
+    async def scene(driver):
+        reader = asyncio.StreamReader()
+        reader.feed_data(frame(LocalBody(data)) + frame(LocalBody(b"")))
+        if leaves:
+            reader.feed_eof()
+        arguments = {"spec": spec, "data_bytes": len(data)}
+        submitting = LocalApi(driver).submit(LocalCommand("submit", arguments, reader))
+        if leaves:
+            with pytest.raises(FailureError, match="broke off before its job was taken"):
+                await submitting
+        else:
+            await submitting
+        jobs = len(driver.node.site.registry)
+        assert (jobs, any(driver.state.blobs.iterdir())) == (int(not leaves), not leaves)
 
     drive(scene)
 
