@@ -73,12 +73,14 @@ class StateFolder:
         if asked is not None:
             if not is_name(asked):
                 raise UsageError(f"--name {asked!r}: {NAME_RULE}")
-            write_atomically(path, f"{asked}\n".encode(), 0o600)
+            kept = path.read_bytes() if path.is_file() else None
+            if kept != f"{asked}\n".encode():  # a full disk is no reason not to start as before
+                write_atomically(path, f"{asked}\n".encode(), 0o600)
             return asked
         if path.exists():
-            kept = read_trusted(path, 0o022).strip()
-            if is_name(kept):
-                return kept
+            name = read_trusted(path, 0o022).strip()
+            if is_name(name):
+                return name
             raise NotConfiguredError(f"{path}: {NAME_RULE}; remove the file or use --name")
         host = socket.gethostname().split(".")[0]
         return host if is_name(host) else "unnamed"

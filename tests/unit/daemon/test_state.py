@@ -84,6 +84,15 @@ def test_names_are_kept_and_checked(folder):
         folder.name(None)
 
 
+def test_an_unchanged_name_is_not_written_again(folder):
+    folder.name("desk-7")
+    before = (folder.path / "name").stat()
+    assert folder.name("desk-7") == "desk-7"
+    after = (folder.path / "name").stat()
+    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+    assert folder.name("desk-8") == folder.name(None) == "desk-8"
+
+
 def test_a_record_comes_back_as_it_was(folder):
     folder.save(RECORD)
     assert folder.records() == [RECORD]
