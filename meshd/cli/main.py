@@ -6,16 +6,22 @@ Law of this file: a command's module is imported when it is called, not before, 
 
 from __future__ import annotations
 
-import importlib
-import os
 import sys
-from collections.abc import Sequence
-from pathlib import Path
 
-import click
+INTERRUPTED = 130  # 128 + SIGINT, as a shell says it
 
-from meshd import __version__
-from meshd.cli.settings import Settings, default_state_folder
+try:
+    import importlib
+    import os
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    import click
+
+    from meshd import __version__
+    from meshd.cli.settings import Settings, default_state_folder
+except KeyboardInterrupt:  # most of a short command's time is spent here
+    raise SystemExit(INTERRUPTED) from None
 
 # Name -> what `meshd --help` says about it. The module of the same name holds `command`.
 COMMANDS = {
@@ -36,7 +42,6 @@ EPILOG = (
 )
 
 USAGE = 2
-INTERRUPTED = 130  # 128 + SIGINT, as a shell says it
 
 
 class LazyGroup(click.Group):
@@ -120,7 +125,11 @@ def complain(message: str, code: int) -> int:
 
 def main() -> None:
     """Entry point of the `meshd` program."""
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="replace")  # a terminal without our signs shows "?"
-    sys.exit(run(sys.argv[1:]))
+    try:
+        for stream in (sys.stdout, sys.stderr):
+            if hasattr(stream, "reconfigure"):
+                stream.reconfigure(errors="replace")  # a terminal without our signs shows "?"
+        code = run(sys.argv[1:])
+    except KeyboardInterrupt:  # outside of the command itself
+        code = INTERRUPTED
+    sys.exit(code)

@@ -129,6 +129,32 @@ def test_ctrl_c_is_quiet(daemon: Any, make: Any) -> None:
     assert err.strip() == ""
 
 
+@pytest.mark.parametrize(
+    "module", ["click", "click.core", "meshd.cli.settings", "meshd.cli.key", "meshd.net.local"]
+)
+def test_ctrl_c_while_modules_load_is_quiet(module: str, daemon: Any) -> None:
+    """The signal comes at the moment when Python looks for the module."""
+    code = f"""
+import os, signal, sys
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == {module!r}:
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Finder())
+from meshd.cli.main import main
+main()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, "--state", str(daemon.state), "key"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr.strip()) == (130, "", "")
+    assert daemon.asked == []
+
+
 def test_a_closed_pipe_is_quiet(daemon: Any) -> None:
     """`meshd logs JOB | head -1`: more lines than a pipe holds, and nobody who reads them."""
     daemon.answers["logs"] = {"lines": ["x" * 100] * 5000}
