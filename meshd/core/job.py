@@ -16,7 +16,9 @@ types").
     order = (cancelled, generation, rank of the state, step, captain, the rest as text)
 
 The checkpoint is a lattice of its own beside it: a complete checkpoint stays true whatever became
-of the generation that wrote it, so the later one survives a merge with a later state.
+of the generation that wrote it, so the later one survives a merge with a later state. The end of a
+stopped job's sentence (`onward`) says from where it would go on: it follows the checkpoint, and has
+no part in the order.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -31,7 +34,7 @@ from meshd.core.errors import LocalProtocolError, RemoteProtocolError, UsageErro
 from meshd.core.jobspec import JobSpec, parse_json
 from meshd.core.messages import CarriedBlob, Checkpoint, JobRecord, SliceBlob
 from meshd.core.text import one_line
-from meshd.core.types import BlobId, Generation, JobId, MachineKey
+from meshd.core.types import BlobId, Generation, JobId, MachineKey, Step
 
 # state -> {event: next state}
 TRANSITIONS: dict[str, dict[str, str]] = {
@@ -111,6 +114,14 @@ def advance(record: JobRecord, event: str, reason: str, **changes: Any) -> JobRe
     return replace(record, state=state, reason=one_line(reason), **changes)
 
 
+def onward(step: Step) -> str:
+    """What `meshd resume` does with a job whose checkpoint has this step."""
+    return f"goes on from step {step}" if step else "starts again from the beginning"
+
+
+_ONWARD = re.compile(r"(?<=` )(goes on from step \d+|starts again from the beginning)$")
+
+
 def can(record: JobRecord, event: str) -> bool:
     """Whether the table has a row for this event."""
     return event in TRANSITIONS[record.state]
@@ -140,7 +151,8 @@ def order(record: JobRecord) -> Order:
     captain = 0
     if record.captain:
         captain = (1 << 128) - int.from_bytes(captain_order(record.job, record.captain), "big")
-    rest = repr((record.reason, record.members, record.steps, record.results, record.parameters))
+    reason = _ONWARD.sub("", record.reason)
+    rest = repr((reason, record.members, record.steps, record.results, record.parameters))
     return Order(
         (
             record.state == "cancelled",
@@ -179,7 +191,9 @@ def merge(a: JobRecord, b: JobRecord) -> JobRecord:
     if head(a) != head(b):
         raise RemoteProtocolError("bad-record", f"two jobs claim the id {a.job[:8]}")
     later = a if order(a).key >= order(b).key else b
-    return replace(later, checkpoint=merge_checkpoints(a.checkpoint, b.checkpoint))
+    checkpoint = merge_checkpoints(a.checkpoint, b.checkpoint)
+    reason = _ONWARD.sub(onward(checkpoint.step), later.reason)
+    return replace(later, checkpoint=checkpoint, reason=one_line(reason))
 
 
 def head(record: JobRecord) -> tuple[object, ...]:

@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from meshd.core.effects import Outbox
+from meshd.core.job import onward
 from meshd.core.messages import JobRecord
 from meshd.core.peers import Peers
 from meshd.core.registry import Registry
@@ -65,6 +66,4 @@ class Site:
 
     def resume_hint(self, record: JobRecord, name: str) -> str:
         """The next command to type after a job stopped, and what it does."""
-        step = record.checkpoint.step
-        onward = f"goes on from step {step}" if step else "starts again from the beginning"
-        return f"`meshd resume {name}` {onward}"
+        return f"`meshd resume {name}` {onward(record.checkpoint.step)}"

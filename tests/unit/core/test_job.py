@@ -20,6 +20,7 @@ from meshd.core.job import (
     job_id,
     merge,
     new_record,
+    onward,
     order,
 )
 from meshd.core.jobspec import canonical_json, parse_toml
@@ -42,10 +43,12 @@ members = st.lists(st.sampled_from(KEYS), unique=True).map(
     lambda keys: tuple(RingMember(key, "desk", "h", 1) for key in keys)
 )
 records = st.builds(
-    lambda **changes: dataclasses.replace(HEAD, **changes),
+    lambda told, **changes: dataclasses.replace(
+        HEAD, **changes, reason=told.format(onward(changes["checkpoint"].step))
+    ),
     state=st.sampled_from(list(TRANSITIONS)),
     generation=st.integers(1, 3).map(Generation),
-    reason=st.sampled_from(["a", "b"]),
+    told=st.sampled_from(["a", "b", "a; `meshd resume j` {}", "b; `meshd resume j` {}"]),
     step=st.integers(0, 3).map(Step),
     steps=st.integers(0, 1),
     members=members,
@@ -136,6 +139,17 @@ def test_a_later_checkpoint_survives_a_later_state():
     stopped = dataclasses.replace(HEAD, state="stopped")
     assert merge(trained, stopped).checkpoint.step == 3
     assert merge(trained, stopped).state == "stopped"
+
+
+def test_a_stopped_jobs_sentence_follows_a_checkpoint_that_completes_later():
+    slices = (SliceBlob(0, BLOBS[0]),)
+    old, new = Checkpoint(Step(950), slices, ()), Checkpoint(Step(1000), slices, ())
+    stopped = dataclasses.replace(HEAD, state="stopped", checkpoint=old)
+    sentence = "desk-2 was lost; `meshd resume j` goes on from step"
+    stopped = dataclasses.replace(stopped, reason=f"{sentence} 950")
+    late = dataclasses.replace(HEAD, state="training", checkpoint=new, reason="trains")
+    assert merge(stopped, late).reason == f"{sentence} 1000"
+    assert merge(late, stopped) == merge(merge(stopped, late), stopped) == merge(stopped, late)
 
 
 def test_the_id_names_the_head_and_nothing_else():
