@@ -122,7 +122,7 @@ class Node:
             self._on_hello(peer, message, now)
         elif isinstance(message, Heartbeat):
             if self.site.peers.heartbeat(sender, message, now):
-                self._welcome(peer)
+                self._welcome(peer, now)
         else:
             self.site.peers.heard(sender, now)
             handler = self._handlers.get(type(message))
@@ -274,6 +274,8 @@ class Node:
         is_new = hello.boot != peer.boot
         if self.site.peers.hello(peer.key, hello, now):
             self._lost(peer.key, "restarted", now)
+        if hello.boot != peer.boot:
+            return  # the other one of two machines with this key
         if self.site.peers.sighted(peer.key, hello.host, hello.port, now, sure=is_new):
             self.site.out.add(Connect(peer.key, hello.host, hello.port))
         due = peer.said_hello is None or now - peer.said_hello >= HELLO_ANSWER_S
@@ -296,9 +298,10 @@ class Node:
 
     # --- steps -----------------------------------------------------------------------------------
 
-    def _welcome(self, peer: Peer) -> None:
+    def _welcome(self, peer: Peer, now: float) -> None:
         """A machine came alive: it gets everything that we know about jobs."""
-        self.site.out.add(Note(f"{peer.name} is here ({peer.host}:{peer.port})"))
+        if peer.may_note(now):
+            self.site.out.add(Note(f"{peer.name} is here ({peer.host}:{peer.port})"))
         for job in self.site.registry:
             self.site.out.send(peer.key, JobUpdate(job.record))
 
@@ -324,7 +327,9 @@ class Node:
             self._say_hello(peer, now)
 
     def _lost(self, key: MachineKey, why: str, now: float) -> None:
-        self.site.out.add(Note(f"{self.site.name(key)} {why}"))
+        peer = self.site.peers.get(key)
+        if peer is None or peer.may_note(now):
+            self.site.out.add(Note(f"{self.site.name(key)} {why}"))
         self.captain.lost(key, why, now)
         self.member.lost(key, why)
 

@@ -34,6 +34,17 @@ ADDRESSES_MAX = 4
 HELLO_ANSWER_S = 1.0
 """A Hello is answered with a Hello at most so often, so that two machines cannot echo for ever."""
 
+NOTES_MAX, NOTES_S = 4, 10.0
+"""So many lines about one machine's coming and going are logged in so many seconds: one that flips
+its boot number fills no disk."""
+
+TWIN_FLIPS, TWINS_S = 3, 30.0
+"""A boot number is drawn anew at each start. Earlier ones that come back so often within so many
+seconds (one could be a late message) are two daemons with one key: a copied state folder."""
+
+BOOTS_MAX = 8
+"""Earlier boot numbers that are remembered."""
+
 
 @dataclass
 class Peer:
@@ -65,6 +76,25 @@ class Peer:
     """When any message came, a Hello too: then we hear the machine, but it perhaps not us."""
     said_hello: float | None = None
     """When we last sent it a Hello."""
+
+    noted: list[float] = field(default_factory=list)
+    """When the last lines about it were logged; at most `NOTES_MAX`."""
+    boots: list[int] = field(default_factory=list)
+    """Earlier boot numbers; at most `BOOTS_MAX`."""
+    flips: list[float] = field(default_factory=list)
+    """When an earlier boot number came back; the last `TWIN_FLIPS`."""
+
+    def may_note(self, now: float) -> bool:
+        """Whether one more line about it may be logged; counts it if so."""
+        self.noted = [at for at in self.noted if now - at < NOTES_S]
+        if len(self.noted) >= NOTES_MAX:
+            return False
+        self.noted.append(now)
+        return True
+
+    def has_twin(self, now: float) -> bool:
+        """Whether two machines use its key."""
+        return len(self.flips) == TWIN_FLIPS and now - self.flips[0] <= TWINS_S
 
     def audible(self, now: float) -> bool:
         """Whether we hear it, and so owe it a Heartbeat and no Hello."""
@@ -152,11 +182,19 @@ class Peers:
         return moved
 
     def hello(self, key: MachineKey, hello: Hello, now: float) -> bool:
-        """Note who it is; returns whether it restarted since we last heard it."""
+        """Note who it is; returns whether it restarted since we last heard it.
+
+        Of two machines with one key the one that is alive stays: its boot number is kept.
+        """
         peer = self._peers[key]
-        peer.any_heard, peer.declared_host = now, hello.host
         restarted = peer.boot not in (-1, hello.boot)
+        if restarted and hello.boot in peer.boots:
+            peer.flips = [*peer.flips, now][-TWIN_FLIPS:]
+            if peer.alive and peer.has_twin(now):
+                return False
+        peer.any_heard, peer.declared_host = now, hello.host
         if hello.boot != peer.boot:
+            peer.boots = [*(b for b in peer.boots if b != peer.boot), peer.boot][-BOOTS_MAX:]
             peer.boot, peer.sequence = hello.boot, -1
             if restarted:
                 peer.alive = False
@@ -169,6 +207,9 @@ class Peers:
         if beat.boot != peer.boot or beat.sequence <= peer.sequence:
             return False
         peer.sequence, peer.available, peer.why = beat.sequence, beat.available, beat.why
+        if peer.has_twin(now):
+            peer.available = False
+            peer.why = f"two machines use {peer.name}'s key: was its state folder copied?"
         peer.heard = peer.any_heard = now
         came, peer.alive = not peer.alive, True
         return came

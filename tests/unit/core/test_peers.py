@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from meshd.core.effects import Connect, Send
+from meshd.core.effects import Connect, Note, Send
 from meshd.core.messages import Heartbeat, Hello
 from meshd.core.node import Node
-from meshd.core.peers import ADDRESSES_MAX, HEARTBEAT_S, LOST_AFTER_S, Peers
+from meshd.core.peers import ADDRESSES_MAX, HEARTBEAT_S, LOST_AFTER_S, NOTES_MAX, Peers
 from meshd.core.site import Identity
 from meshd.core.types import MachineKey
 
@@ -76,6 +76,58 @@ def test_another_boot_number_is_a_restart():
     assert not peers.is_alive(THEM)
     assert peers.heartbeat(THEM, beat(1, boot=6), 0.6), "its sequence begins anew"
     assert peers.get(THEM).version == "0.2"
+
+
+def test_two_machines_with_one_key_are_recognised_and_one_of_them_stays():
+    """The copy of a state folder: both say Hello, and the numbers come back."""
+    node = make_node(US, 7000)
+    here, copy = HELLO, Hello(1, "x", "10.0.0.3", 7001, 6, "0.1")
+    peer = node.site.peers.get(THEM)
+    for second in range(4):
+        for number, hello in enumerate((here, copy)):
+            now = second + number / 2
+            node.receive(THEM, hello, now)
+            node.receive(THEM, beat(second, boot=hello.boot), now)
+    assert peer.why == "two machines use them's key: was its state folder copied?"
+    assert peer.alive and not peer.available
+    kept, link = peer.boot, (peer.host, peer.port)
+    node.drain()
+    for second in range(4, 60):
+        for hello in (here, copy):
+            node.receive(THEM, hello, float(second))
+            node.receive(THEM, beat(second, boot=hello.boot), float(second))
+        assert (peer.alive, peer.boot, (peer.host, peer.port)) == (True, kept, link)
+    assert not peer.available
+    for second in range(60, 95):
+        node.receive(THEM, beat(second, boot=kept), float(second))
+    assert peer.available, "the other one has gone"
+
+
+def test_a_second_machine_with_the_key_takes_over_when_the_first_is_gone():
+    peers = peers_with(THEM)
+    copy = Hello(1, "x", "10.0.0.3", 7001, 6, "0.1")
+    for second in range(4):
+        for hello in (HELLO, copy):
+            peers.hello(THEM, hello, float(second))
+            peers.heartbeat(THEM, beat(second, boot=hello.boot), float(second))
+    peer = peers.get(THEM)
+    other = copy if peer.boot == HELLO.boot else HELLO
+    assert peers.expire(9.0) == [peer]
+    assert peers.hello(THEM, other, 9.0), "a restart, as far as anyone can tell"
+    assert peers.heartbeat(THEM, beat(1, boot=other.boot), 9.1) and peer.alive
+
+
+def test_restarts_of_any_number_are_few_lines_but_each_one_counts():
+    node = make_node(US, 7000)
+    lines, welcomes = 0, 0
+    for number in range(500):
+        now = number / 50
+        node.receive(THEM, Hello(1, "x", "10.0.0.2", 7001, number, "0.1"), now)
+        assert not node.site.peers.is_alive(THEM)
+        node.receive(THEM, beat(1, boot=number), now)
+        welcomes += node.site.peers.is_alive(THEM)
+        lines += sum(isinstance(effect, Note) for effect in node.drain())
+    assert welcomes == 500 and 1 <= lines <= NOTES_MAX
 
 
 def test_addresses_are_tried_in_turn_until_one_answers():
