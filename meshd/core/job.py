@@ -152,7 +152,9 @@ def order(record: JobRecord) -> Order:
     if record.captain:
         captain = (1 << 128) - int.from_bytes(captain_order(record.job, record.captain), "big")
     reason = _ONWARD.sub("", record.reason)
-    rest = repr((reason, record.members, record.steps, record.results, record.parameters))
+    rest = repr(
+        (reason, record.members, record.steps, record.results, record.parameters, record.began)
+    )
     return Order(
         (
             record.state == "cancelled",
@@ -232,7 +234,7 @@ def check_record(record: JobRecord) -> JobSpec:
         raise _bad(record, f"data of {record.data_bytes} bytes")
     if record.reason != one_line(record.reason):
         raise _bad(record, "its reason is not one line")
-    if min(record.step, record.steps, record.checkpoint.step, record.parameters) < 0:
+    if min(record.step, record.steps, record.checkpoint.step, record.parameters, record.began) < 0:
         raise _bad(record, "negative steps")
     _check_lists(record)
     return spec

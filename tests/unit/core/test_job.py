@@ -56,6 +56,7 @@ records = st.builds(
     captain=st.sampled_from([MachineKey(""), *KEYS]),
     results=st.sampled_from([(), (MemberResult(KEYS[0], "d", 0.5, "ff", 1, BLOBS[0]),)]),
     parameters=st.integers(0, 1),
+    began=st.integers(0, 1).map(Step),
 )
 
 
