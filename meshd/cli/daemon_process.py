@@ -20,6 +20,7 @@ class DaemonOptions:
     peers: Sequence[str] = ()
     """Each `KEY@HOST:PORT`."""
     mdns: bool = True
+    cache_bytes: int | None = None
 
     def arguments(self) -> list[str]:
         """The program and its arguments.
@@ -27,10 +28,10 @@ class DaemonOptions:
         Written `--peer=VALUE`, never `--peer VALUE`: a key may begin with a dash.
         """
         arguments = [sys.executable, "-m", "meshd.daemon", f"--state={self.state.absolute()}"]
-        for option in ("name", "host", "port", "threads"):
+        for option in ("name", "host", "port", "threads", "cache_bytes"):
             value = getattr(self, option)
             if value is not None:
-                arguments.append(f"--{option}={value}")
+                arguments.append(f"--{option.replace('_', '-')}={value}")
         arguments += [f"--peer={peer}" for peer in self.peers]
         if not self.mdns:
             arguments.append("--no-mdns")

@@ -16,15 +16,12 @@ STDOUT = Path("-")
 
 Write = Callable[[bytes], None]
 
-# Far more than any job file: the daemon names the true bound, we only do not read a disk image.
-JOB_FILE_READ_BYTES = 1 << 20
-
 
 def open_data(path: Path, what: str) -> tuple[IO[bytes], int]:
     """Open a regular file for reading; returns it and its size in bytes.
 
     Raises:
-        UsageError: no such file, or not a regular one.
+        UsageError: no such file, not a regular one, or nothing in it.
         PermissionRefusedError: we may not read it.
         FailureError: any other error of the system.
     """
@@ -32,18 +29,25 @@ def open_data(path: Path, what: str) -> tuple[IO[bytes], int]:
 
     try:
         # O_NONBLOCK: a named pipe is refused below instead of waited for.
-        file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
+        number = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except PermissionError:
         raise PermissionRefusedError(f"{what} {path}: we may not read it") from None
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+    except (FileNotFoundError, NotADirectoryError):
         raise UsageError(f"{what} {path}: no such file") from None
     except OSError as error:
         raise FailureError(f"{what} {path}: {error.strerror}") from None
-    found = os.fstat(file.fileno())
-    if not stat.S_ISREG(found.st_mode):
-        file.close()
-        raise UsageError(f"{what} {path}: not a regular file")
-    return file, found.st_size
+    found = os.fstat(number)
+    problem = ""
+    if stat.S_ISDIR(found.st_mode):
+        problem = "is a folder"
+    elif not stat.S_ISREG(found.st_mode):
+        problem = "is not a regular file"
+    elif not found.st_size:
+        problem = "is empty"
+    if problem:
+        os.close(number)
+        raise UsageError(f"{what} {path} {problem}")
+    return os.fdopen(number, "rb"), found.st_size
 
 
 def chunks(file: IO[bytes]) -> Iterator[bytes]:
@@ -56,16 +60,21 @@ def read_job_file(path: Path) -> str:
     """A job file's text.
 
     Raises:
-        UsageError: no such file, or not text.
+        UsageError: no such file, too large, or not text.
         PermissionRefusedError: we may not read it.
     """
-    from meshd.net.local import UsageError
+    from meshd.net.local import MAX_JOB_FILE_BYTES, UsageError
 
-    file, _ = open_data(path, "job file")
+    file, size = open_data(path, "job file")
     with file:
-        data = file.read(JOB_FILE_READ_BYTES)
+        data = file.read(MAX_JOB_FILE_BYTES + 1)
+    if len(data) > MAX_JOB_FILE_BYTES:
+        raise UsageError(
+            f"job file {path} has {size} bytes; at most {MAX_JOB_FILE_BYTES} are taken:"
+            " is it a job file?"
+        )
     try:
-        return data.decode("utf-8")
+        return data.decode("utf-8-sig")  # some editors begin UTF-8 with a byte order mark
     except UnicodeDecodeError:
         raise UsageError(f"job file {path}: not UTF-8 text; is it a job file?") from None
 

@@ -20,6 +20,8 @@ try:
 
     from meshd import __version__
     from meshd.cli.settings import Settings, default_state_folder
+
+    FOLDER = click.Path(path_type=Path, file_okay=False)  # translates a word: loads more modules
 except KeyboardInterrupt:  # most of a short command's time is spent here
     raise SystemExit(INTERRUPTED) from None
 
@@ -77,7 +79,7 @@ class LazyGroup(click.Group):
     metavar="DIR",
     envvar="MESHD_STATE",
     show_envvar=True,
-    type=click.Path(path_type=Path, file_okay=False),
+    type=FOLDER,
     help="The daemon's folder: keys, roster, jobs.  [default: ~/.local/state/meshd]",
 )
 @click.version_option(__version__, message="meshd %(version)s")

@@ -25,12 +25,15 @@ from meshd.core.errors import (
     RemoteProtocolError,
     UsageError,
 )
+from meshd.core.jobspec import MAX_JOB_FILE_BYTES
 from meshd.core.messages import LocalBody, LocalReply, LocalRequest
 from meshd.net.stream import frame, receive_message
-from meshd.wire.limits import BLOCK_BYTES, MAX_ARGUMENTS_BYTES
+from meshd.wire.kinds import SHAPES
+from meshd.wire.limits import BLOCK_BYTES, MAX_ARGUMENTS_BYTES, MAX_NAME_BYTES
 from meshd.wire.schema import Family
 
 __all__ = [
+    "MAX_JOB_FILE_BYTES",
     "PROMPT_TIMEOUT_S",
     "REPLY_TIMEOUT_S",
     "SOCKET_NAME",
@@ -43,6 +46,7 @@ __all__ = [
     "RemoteProtocolError",
     "UsageError",
     "call",
+    "has_shape",
 ]
 
 SOCKET_NAME = "meshd.sock"
@@ -66,6 +70,13 @@ _ERRORS: dict[int, type[MeshdError]] = {
         NotRunningError,
     )
 }
+
+
+def has_shape(kind: str, text: str) -> bool:
+    """Whether text can be a "key", a "name" or a "host" of the wire's, as `proto/` defines them."""
+    if kind == "name" and len(text) > MAX_NAME_BYTES:
+        return False
+    return SHAPES[kind].fullmatch(text) is not None
 
 
 def call(

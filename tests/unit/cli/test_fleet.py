@@ -36,6 +36,9 @@ def test_options_become_arguments(tmp_path: Path) -> None:
         *("-m", "meshd.daemon", f"--state={tmp_path}", "--name=desk-1", "--host=127.0.0.1"),
         *("--port=0", "--threads=2", "--peer=-key@h:1", "--peer=p", "--no-mdns"),
     ]
+    assert DaemonOptions(tmp_path, cache_bytes=1 << 30).arguments()[4:] == [
+        "--cache-bytes=1073741824"
+    ]
     assert DaemonOptions(tmp_path).arguments()[3:] == [f"--state={tmp_path}"]
 
 

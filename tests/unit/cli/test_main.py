@@ -130,7 +130,8 @@ def test_ctrl_c_is_quiet(daemon: Any, make: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["click", "click.core", "meshd.cli.settings", "meshd.cli.key", "meshd.net.local"]
+    "module",
+    ["click", "click.core", "locale", "meshd.cli.settings", "meshd.cli.key", "meshd.net.local"],
 )
 def test_ctrl_c_while_modules_load_is_quiet(module: str, daemon: Any) -> None:
     """The signal comes at the moment when Python looks for the module."""

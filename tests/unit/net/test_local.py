@@ -26,8 +26,10 @@ from meshd.core.errors import (
     UsageError,
 )
 from meshd.core.messages import LocalBody, LocalReply, LocalRequest, WorkerReady
-from meshd.net.local import call
+from meshd.net.keys import is_key
+from meshd.net.local import call, has_shape
 from meshd.net.local_server import LocalAnswer, LocalCommand, LocalServer
+from meshd.net.roster import is_name
 from meshd.net.stream import LENGTH_BYTES, frame, receive_message
 from meshd.wire.limits import BLOCK_BYTES, MAX_CONTROL_FRAME_BYTES
 from meshd.wire.schema import Family
@@ -335,6 +337,14 @@ async def test_an_answer_that_is_none_is_said(path: Path) -> None:
             await ask(path, "status")
         assert "\n" not in str(caught.value)
     server.close()
+
+
+@pytest.mark.parametrize(
+    "text", ["", "a", "a" * 63, "a" * 64, "-a", "é", "k" * 40, "k" * 41, "a b"]
+)
+def test_shapes_are_those_of_the_roster(text: str) -> None:
+    assert has_shape("name", text) == is_name(text)
+    assert has_shape("key", text) == is_key(text)
 
 
 def test_the_client_loads_neither_zeromq_nor_asyncio() -> None:
