@@ -44,6 +44,7 @@ from meshd.core.pins import cached, pins
 from meshd.core.registry import Job, Registry
 from meshd.core.scheduler import Machine
 from meshd.core.site import Identity, Site
+from meshd.core.text import one_line
 from meshd.core.types import BlobId, Generation, JobId, MachineKey
 
 REFRESH_S = 10.0  # captain and submitter repeat unfinished records: lost updates heal
@@ -93,7 +94,7 @@ class Node:
 
         `trouble`: why the roster cannot be used; this machine then trains with nobody.
         """
-        self.member.distrust = trouble
+        self.member.distrust = one_line(trouble)
         why = f"is not trusted any more: {trouble}" if trouble else "was taken off the roster"
         gone = [peer.key for peer in self.site.peers if peer.key not in roster]
         for key in gone:

@@ -335,6 +335,9 @@ def test_a_roster_that_cannot_be_used_is_named_as_the_cause(make_mesh, make_spec
     assert mesh[0].node.member.availability() == (False, f"cannot train: {trouble}")
     mesh[0].node.roster(mesh.roster, mesh.now)
     assert mesh[0].node.member.availability() == (True, "is free")
+    mesh[0].node.roster({}, mesh.now, "x\n" * 5000)
+    why = mesh[0].node.own_machine().why
+    assert "\n" not in why and len(why) < 1100
 
 
 def test_another_protocol_version_is_named_and_never_alive(make_mesh):
