@@ -1,4 +1,5 @@
-"""Three real daemons on loopback, and what tests ask of them; waits are on events, with a bound."""
+"""Three real daemons on loopback, and what tests ask of them; waits are bounded, and look whenever
+the product's own watch prints a line."""
 
 from __future__ import annotations
 
@@ -16,7 +17,6 @@ from meshd.cli.fleet import Desk, Fleet
 
 PATIENCE_S = 120.0
 CLI = "from meshd.cli.main import main; main()"  # what the installed `meshd` script does
-POLL_S = 0.05
 SEED = 5
 
 
@@ -74,13 +74,25 @@ class Mesh:
     def machine(self, name: str, desk: str = "desk-1") -> dict[str, Any]:
         return next(m for m in self.status(desk)["machines"] if m["name"] == name)
 
-    def wait(self, what: Callable[[], Any], why: Callable[[], object]) -> Any:
-        """Poll for an event; fail with what is known after PATIENCE_S."""
+    def wait(self, what: Callable[[], Any], why: Callable[[], object], desk: str = "desk-1") -> Any:
+        """Look again at every line of `meshd status --json --watch`; fail after PATIENCE_S.
+
+        Raises:
+            AssertionError: it did not come, or that desk's daemon ended first; with `why()`.
+        """
+        state = str(self.desk(desk).settings.state)
+        command = [sys.executable, "-c", CLI, "--state", state, "status", "--json", "--watch"]
         deadline = time.monotonic() + PATIENCE_S
-        while not (answer := what()):
-            assert time.monotonic() < deadline, why()
-            time.sleep(POLL_S)
-        return answer
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as watch:
+            try:
+                assert watch.stdout is not None
+                for _ in watch.stdout:
+                    if answer := what():
+                        return answer
+                    assert time.monotonic() < deadline, why()
+                raise AssertionError(f"{desk} answers no more: {why()}")
+            finally:
+                watch.kill()
 
     def wait_for(self, job: str, desk: str = "desk-1", **wanted: Any) -> dict[str, Any]:
         """Wait until a job's entry has these values; a callable is asked about the value."""
@@ -93,7 +105,7 @@ class Mesh:
             )
             return entry if fits else None
 
-        return dict(self.wait(reached, lambda: (wanted, self.job(job, desk))))
+        return dict(self.wait(reached, lambda: (wanted, self.job(job, desk)), desk))
 
     def worker_of(self, name: str) -> psutil.Process:
         """The worker process of a daemon."""

@@ -76,7 +76,9 @@ def test_a_killed_daemon_is_named_and_the_others_go_on_without_it(mesh: Mesh) ->
     for desk in ("desk-1", "desk-3"):
         stopped = mesh.wait_for(job, desk, state="stopped")
         assert "desk-2" in stopped["why"]
-        mesh.wait(lambda desk=desk: mesh.machine("desk-2", desk)["state"] == "lost", mesh.status)
+        mesh.wait(
+            lambda desk=desk: mesh.machine("desk-2", desk)["state"] == "lost", mesh.status, desk
+        )
     _, alive = psutil.wait_procs([orphan], timeout=PATIENCE_S)
     assert not alive
     # Two machines are left and the job asks for three: it waits, and says so.
