@@ -1,6 +1,6 @@
 """One chunk of the ring's flat vector: what a rank owns, and how its payloads are laid out.
 
-Payloads, little-endian, no padding but that of bits to whole words (docs/protocol in proto/):
+Payloads, little-endian, no padding but that of bits to whole words:
 
     votes     planes uint64 (P(k), words)            then scale sums float32 (segments,)
     counts    planes uint64 (P(N), words)            then scales bfloat16 (segments,)

@@ -16,6 +16,7 @@ from meshd.bits import ops
 from meshd.core.slices import Slice, SliceMap, TensorShape, cut_slices, padding_ranges
 from meshd.hbnn.binarize import quantize_scales
 from meshd.hbnn.networks import binary_layers, parameter_table
+from meshd.train.errors import TrainingError
 from meshd.train.optimizer import SliceState
 
 Floats = NDArray[np.float32]
@@ -102,13 +103,23 @@ class NetworkParameters:
         """Give the network a slice's new values: dense as they are, binary binarized.
 
         Scales are rounded to float16, which is what the ring carries and the network uses.
+
+        Raises:
+            TrainingError: a scale has no float16 form: training has diverged.
         """
         if not part.binary:
             self._dense[part.tensor.name][part.start : part.stop] = latents
             return
         matrix = latents.reshape(-1, part.tensor.columns)
         words, scales = ops.pack_signed(matrix, part.tensor.beta)
-        self.set_packed(part, words, quantize_scales(torch.from_numpy(scales)).numpy())
+        try:
+            rounded = quantize_scales(torch.from_numpy(scales)).numpy()
+        except ValueError:
+            raise TrainingError(
+                f"training diverged: weights of {part.tensor.name} are beyond float16; lower"
+                " training.learning_rate"
+            ) from None
+        self.set_packed(part, words, rounded)
 
     def set_packed(self, part: Slice, words: Words, scales: Floats) -> None:
         """Give the network a binary slice's finished weights, (rows, words) and (rows, scales)."""
@@ -124,10 +135,6 @@ class NetworkParameters:
         return all_words[first:last], all_scales[first:last]
 
     def show(self) -> None:
-        """Make the packed arrays what the network computes with, after a step or a load.
-
-        Raises:
-            ValueError: a scale is not finite: training has diverged.
-        """
+        """Make the packed arrays what the network computes with, after a step or a load."""
         for name, (words, scales) in self._packed.items():
             self._layers[name].load_packed(words, scales)

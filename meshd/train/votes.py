@@ -22,6 +22,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from meshd.bits import ops
+from meshd.bits.layout import padding_is_zero
 from meshd.core.schedule import (
     Hop,
     Phase,
@@ -159,8 +160,8 @@ class VotesExchange:
 
     def _aggregate(self, planes: Words, scale: Floats, length: int) -> Floats:
         """A (2 V - N) / N of `length` elements; what a peer sent is checked on the way."""
-        if not bool(np.isfinite(scale).all()):
-            raise RingBrokenError("the predecessor sent a gradient scale that is not finite")
+        if not _is_scale(scale):
+            raise RingBrokenError("the predecessor sent an impossible gradient scale")
         try:
             return ops.apply_votes(planes, self._collective.size, scale, self._gamma, length)
         except ValueError as error:
@@ -194,9 +195,14 @@ class VotesExchange:
         for part in chunk.dense_slices:
             self._update(part.index, chunk.elements_of(aggregate, part), adam)
         for part, (words, scales) in zip(chunk.binary_slices, finished.weights, strict=True):
-            if not bool(np.isfinite(scales).all()):
-                raise RingBrokenError("the predecessor sent a weight scale that is not finite")
+            if not _is_scale(scales) or not padding_is_zero(words, part.tensor.columns):
+                raise RingBrokenError("the predecessor sent impossible weights")
             self._parameters.set_packed(part, words, scales)
+
+
+def _is_scale(scale: Floats) -> bool:
+    """Whether these can be means of absolute values."""
+    return bool((np.isfinite(scale) & (scale >= 0)).all())
 
 
 def _count(planes: Words, bits: Words) -> None:

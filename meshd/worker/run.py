@@ -51,7 +51,7 @@ def run_plan(plan: WorkerPlan, lifeline: Lifeline) -> int:
     except MemoryError:
         failed = WorkerFailed("not enough memory for this job on this machine", False)
     except OSError as error:
-        failed = WorkerFailed(f"{error.strerror}: {error.filename}", False)
+        failed = WorkerFailed(str(error), False)
     print(f"failed: {failed.reason}", file=sys.stderr, flush=True)
     lifeline.send(failed)
     return 1

@@ -216,6 +216,14 @@ def test_divergence_is_said_not_hidden(kind: str) -> None:
         trainer.exchange.step(0, 1.0)
 
 
+def test_latents_beyond_float16_are_divergence() -> None:
+    trainer = ring_of(job(), small_data(), 1)[0]
+    trainer.begin()
+    part = next(part for part in trainer.parameters.slice_map.slices if part.binary)
+    with pytest.raises(TrainingError, match="diverged: weights of"):
+        trainer.parameters.set_from_latents(part, np.full(part.size, 1e6, np.float32))
+
+
 def impossible_votes(frame: bytearray) -> None:
     frame[:-8] = b"\xff" * (len(frame) - 8)
 
@@ -224,9 +232,26 @@ def infinite_scale(frame: bytearray) -> None:
     frame[-2:] = b"\x80\x7f"
 
 
-@pytest.mark.parametrize("harm", [impossible_votes, infinite_scale])
-def test_a_peer_that_sends_rubbish_breaks_the_ring_by_name(harm) -> None:
-    """Counts above the number of members, or a scale of infinity, come from a broken peer."""
+def negative_scale(frame: bytearray) -> None:
+    frame[-1] |= 0x80
+
+
+def all_ones(frame: bytearray) -> None:
+    """Padding bits of the weights set; rows have 70 of 128 bits."""
+    frame[:-8] = b"\xff" * (len(frame) - 8)
+
+
+@pytest.mark.parametrize(
+    ("phase", "harm"),
+    [
+        (Phase.GATHER_VOTES, impossible_votes),
+        (Phase.GATHER_VOTES, infinite_scale),
+        (Phase.GATHER_VOTES, negative_scale),
+        (Phase.GATHER_FINISHED, all_ones),
+    ],
+)
+def test_a_peer_that_sends_rubbish_breaks_the_ring_by_name(phase, harm) -> None:
+    """Impossible counts, scales or weights blame who sent them, not who noticed."""
     trainers = ring_of(job(copies=2), small_data(), 3)
     for trainer in trainers:
         trainer.begin()
@@ -235,7 +260,7 @@ def test_a_peer_that_sends_rubbish_breaks_the_ring_by_name(harm) -> None:
 
     def swap(step, hop, payload, expected):
         frame = bytearray(original(step, hop, payload, expected))
-        if hop.phase is Phase.GATHER_VOTES:
+        if hop.phase is phase:
             harm(frame)
         return memoryview(bytes(frame))
 
