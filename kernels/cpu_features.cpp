@@ -5,7 +5,28 @@
 bool meshd_cpu_runs_avx2() {
 #if defined(__x86_64__)
     __builtin_cpu_init();
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("popcnt");
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+           __builtin_cpu_supports("popcnt");
+#else
+    return false;
+#endif
+}
+
+// Skylake-X and later.
+bool meshd_cpu_runs_avx512bw() {
+#if defined(__x86_64__)
+    return meshd_cpu_runs_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+#else
+    return false;
+#endif
+}
+
+// Ice Lake, Zen 4 and later: these have all that came between, byte shuffles and population counts.
+bool meshd_cpu_runs_avx512() {
+#if defined(__x86_64__)
+    return meshd_cpu_runs_avx512bw() && __builtin_cpu_supports("avx512vbmi") &&
+           __builtin_cpu_supports("avx512vpopcntdq") && __builtin_cpu_supports("avx512bitalg");
 #else
     return false;
 #endif

@@ -1,6 +1,6 @@
 // Chooses the kernel table. Law: one list, fastest first, scalar last; a table is the scalar one
 // with an overlay; what is chosen is one atomic pointer. Adding an instruction set is one line in
-// `sets`, one overlay function and one object library.
+// `sets`, one function that overlays another set, and one object library.
 #include <float.h>
 #include <string.h>
 
@@ -8,9 +8,11 @@
 
 #include "cpu_features.h"
 #include "meshd_kernels.h"
-#include "scalar/scalar.h"
+#include "scalar/product.h"
+#include "scalar/stream.h"
 #if MESHD_HAVE_AVX2
-#include "avx2/avx2.h"
+#include "avx2/product.h"
+#include "avx2/stream.h"
 #endif
 
 #if FLT_EVAL_METHOD != 0 || defined(__FAST_MATH__)
@@ -22,14 +24,27 @@ namespace {
 struct instruction_set {
     const char *name;
     bool (*runs_here)();
-    void (*overlay)(kernel_table *);
+    void (*fill)(kernel_table *); // every slot
 };
+
+void fill_scalar(kernel_table *table) {
+    meshd_fill_stream_scalar(&table->stream);
+    meshd_fill_product_scalar(&table->product);
+}
+
+#if MESHD_HAVE_AVX2
+void overlay_avx2(kernel_table *table) {
+    fill_scalar(table);
+    meshd_overlay_stream_avx2(&table->stream);
+    meshd_overlay_product_avx2(&table->product);
+}
+#endif
 
 const instruction_set sets[] = {
 #if MESHD_HAVE_AVX2
-    {"avx2", meshd_cpu_runs_avx2, meshd_overlay_avx2},
+    {"avx2", meshd_cpu_runs_avx2, overlay_avx2},
 #endif
-    {"scalar", [] { return true; }, [](kernel_table *) {}},
+    {"scalar", [] { return true; }, fill_scalar},
 };
 constexpr size_t set_count = sizeof(sets) / sizeof(sets[0]);
 
@@ -38,8 +53,8 @@ struct all_tables {
 
     all_tables() {
         for (size_t i = 0; i < set_count; ++i) {
-            meshd_fill_scalar(&table[i]);
-            sets[i].overlay(&table[i]);
+            table[i].isa = sets[i].name;
+            sets[i].fill(&table[i]);
         }
     }
 };

@@ -1,5 +1,5 @@
 // The carried gradient: sum, bits and means in one pass over memory.
-#include "avx2.h"
+#include "stream.h"
 #include "pack_row.h"
 
 extern "C" void meshd_carry_binarize_f32_avx2(const float *grad, float *carried, size_t n,

@@ -1,5 +1,5 @@
 // Floats to bits and scales, and back, eight elements at a time.
-#include "avx2.h"
+#include "stream.h"
 #include "pack_row.h"
 
 namespace {

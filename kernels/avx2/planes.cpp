@@ -1,5 +1,5 @@
 // Vote counters in bit planes, 256 elements to a register.
-#include "avx2.h"
+#include "stream.h"
 #include "simd.h"
 
 namespace {

@@ -15,7 +15,7 @@
 //     whole words     beta a multiple of 64, or one segment: bytes are counted over up to 31 words
 //     parts of words  beta 16 or 32: one count of the bytes of a word serves 4 or 2 segments
 //     masks           any beta: the words that a segment touches, with what is outside masked out
-#include "avx2.h"
+#include "product.h"
 #include "simd.h"
 
 namespace {

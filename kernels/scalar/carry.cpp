@@ -1,6 +1,6 @@
 // A gradient becomes one bit an element; what the bit does not say is carried to the next step.
 // Two functions, not one: between them the shared scale comes back from the ring.
-#include "scalar.h"
+#include "stream.h"
 
 extern "C" void meshd_carry_binarize_f32_scalar(const float *grad, float *carried, size_t n,
                                                 float weight, size_t gamma, uint64_t *bits,

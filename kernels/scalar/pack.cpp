@@ -1,5 +1,5 @@
 // Floats to bits and segment scales, and back: the definition of H_beta.
-#include "scalar.h"
+#include "stream.h"
 
 namespace {
 

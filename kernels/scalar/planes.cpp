@@ -1,6 +1,6 @@
 // Votes: counters spread over bit planes, so that adding a voter is a few word operations for 64
 // elements, and the count stays an exact integer whatever the order of the voters.
-#include "scalar.h"
+#include "stream.h"
 
 // Ripple-carry: a half adder per plane, the carry of plane p is the addend of plane p + 1.
 extern "C" int meshd_planes_add_b1_scalar(uint64_t *planes, size_t count, size_t words,

@@ -9,7 +9,7 @@
 //                    = 2 popcount(A & W) - popcount(A).
 //
 // A segment may begin and end inside a word: mask(first bit) and mask(last bit) cut it out.
-#include "scalar.h"
+#include "product.h"
 
 namespace {
 

@@ -1,14 +1,11 @@
-// The table's ground: every slot has its scalar kernel, so an overlay may start with one function.
-#include "scalar.h"
+// Every slot has its scalar kernel, so an overlay may start with one function.
+#include "stream.h"
 
-extern "C" void meshd_fill_scalar(kernel_table *table) {
-    table->isa = "scalar";
+extern "C" void meshd_fill_stream_scalar(stream_kernels *table) {
     table->pack_signed = meshd_pack_signed_f32_scalar;
     table->pack_unipolar = meshd_pack_unipolar_f32_scalar;
     table->unpack_signed = meshd_unpack_signed_f32_scalar;
     table->unpack_unipolar = meshd_unpack_unipolar_f32_scalar;
-    table->product_signed = meshd_product_signed_b1_scalar;
-    table->product_unipolar = meshd_product_unipolar_b1_scalar;
     table->carry_binarize = meshd_carry_binarize_f32_scalar;
     table->carry_settle = meshd_carry_settle_f32_scalar;
     table->planes_add = meshd_planes_add_b1_scalar;

@@ -1,9 +1,8 @@
-/* The scalar kernels: the specification that every other instruction set must equal bit for bit.
- * Contracts: include/meshd_kernels.h. */
-#ifndef MESHD_SCALAR_H
-#define MESHD_SCALAR_H
+/* The scalar kernels of include/meshd_stream.h: the specification. */
+#ifndef MESHD_SCALAR_STREAM_H
+#define MESHD_SCALAR_STREAM_H
 
-#include "meshd_kernels.h"
+#include "meshd_stream.h"
 
 extern "C" {
 void meshd_pack_signed_f32_scalar(const float *x, size_t rows, size_t k, size_t beta,
@@ -12,10 +11,6 @@ void meshd_pack_unipolar_f32_scalar(const float *x, size_t rows, size_t k, size_
                                     uint64_t *words, float *scales);
 void meshd_unpack_signed_f32_scalar(const packed_matrix *m, size_t k, float *out);
 void meshd_unpack_unipolar_f32_scalar(const packed_matrix *m, size_t k, float *out);
-int meshd_product_signed_b1_scalar(const packed_matrix *a, const packed_matrix *w, size_t k,
-                                   float *out);
-int meshd_product_unipolar_b1_scalar(const packed_matrix *a, const packed_matrix *w, size_t k,
-                                     float *out);
 void meshd_carry_binarize_f32_scalar(const float *grad, float *carried, size_t n, float weight,
                                      size_t gamma, uint64_t *bits, float *means);
 void meshd_carry_settle_f32_scalar(float *carried, const uint64_t *bits, const float *scale,
@@ -24,8 +19,7 @@ int meshd_planes_add_b1_scalar(uint64_t *planes, size_t count, size_t words, con
 int meshd_apply_votes_f32_scalar(const uint64_t *planes, size_t count, size_t members,
                                  const float *scale, size_t n, size_t gamma, float *out);
 
-/* Fills every slot of the table. */
-void meshd_fill_scalar(kernel_table *table);
+void meshd_fill_stream_scalar(stream_kernels *table);
 }
 
 #endif

@@ -1,0 +1,116 @@
+"""Binarize, pack, and what the ring does to bits. Rules for all of it: `meshd.bits.ops`."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from meshd.bits import _kernels
+from meshd.bits.arguments import length, matrix, segment_count, size
+from meshd.bits.layout import Floats, Words, words
+
+
+def pack_signed(
+    x: Floats, beta: int, *, out_words: Words | None = None, out_scales: Floats | None = None
+) -> tuple[Words, Floats]:
+    """Binarize x (R, K) to {-1, +1}: bit = x >= 0, scale = mean |x| of its segment of beta.
+
+    -0.0 gives 1, NaN gives 0. Returns words (R, W(K)), scales (R, S(K, beta)).
+    """
+    out_words, out_scales = _pack_outputs(x, beta, out_words, out_scales)
+    _kernels.pack_signed(x, beta, out_words, out_scales)
+    return out_words, out_scales
+
+
+def pack_unipolar(
+    x: Floats, beta: int, *, out_words: Words | None = None, out_scales: Floats | None = None
+) -> tuple[Words, Floats]:
+    """Binarize x (R, K) to {0, 1}: bit = x > 0, scale = mean |x| of its segment of beta.
+
+    For activations after a Ramp, where sign(0) = 0 matters. Returns as `pack_signed`.
+    """
+    out_words, out_scales = _pack_outputs(x, beta, out_words, out_scales)
+    _kernels.pack_unipolar(x, beta, out_words, out_scales)
+    return out_words, out_scales
+
+
+def unpack_signed(
+    words: Words, scales: Floats, beta: int, k: int, *, out: Floats | None = None
+) -> Floats:
+    """The float32 matrix (R, k) of signed bits: +scale where the bit is 1, -scale where it is 0."""
+    out = matrix(out, length(words, 2, "words"), k)
+    _kernels.unpack_signed(words, scales, beta, k, out)
+    return out
+
+
+def unpack_unipolar(
+    words: Words, scales: Floats, beta: int, k: int, *, out: Floats | None = None
+) -> Floats:
+    """The float32 matrix (R, k) of unipolar bits: scale where the bit is 1, 0 where it is 0."""
+    out = matrix(out, length(words, 2, "words"), k)
+    _kernels.unpack_unipolar(words, scales, beta, k, out)
+    return out
+
+
+def carry_binarize(
+    grad: Floats,
+    carried: Floats,
+    weight: float,
+    gamma: int,
+    *,
+    out_bits: Words | None = None,
+    out_means: Floats | None = None,
+) -> tuple[Words, Floats]:
+    """Add a gradient to what earlier steps carried over, and binarize the sum.
+
+    carried (n), in place: carried = grad * weight + carried, weight rounded to float32, two
+    roundings. Returns bits (W(n)) = carried >= 0 and means (S(n, gamma)) = mean |carried| of each
+    segment: this member's share of the scale. `carry_settle` completes the step.
+    """
+    n = length(grad, 1, "grad")
+    out_bits = np.empty(words(n), np.uint64) if out_bits is None else out_bits
+    out_means = (
+        np.empty(segment_count(n, gamma, "gamma"), np.float32) if out_means is None else out_means
+    )
+    _kernels.carry_binarize(grad, carried, weight, gamma, out_bits, out_means)
+    return out_bits, out_means
+
+
+def carry_settle(carried: Floats, bits: Words, scale: Floats, gamma: int) -> None:
+    """Keep what the bits did not say: carried (n), in place, -= scale where 1, += where 0.
+
+    bits (W(n)) are those that `carry_binarize` returned, scale (S(n, gamma)) the ring's shared one.
+    """
+    _kernels.carry_settle(carried, bits, scale, gamma)
+
+
+def planes_add(planes: Words, bits: Words) -> None:
+    """Count one voter: planes (P, W), in place, holds element i's count as bit i of each plane.
+
+    Plane p weighs 2^p; bits (W). ValueError when a counter overflows: planes are then void.
+    """
+    _kernels.planes_add(planes, bits)
+
+
+def apply_votes(
+    planes: Words, members: int, scale: Floats, gamma: int, n: int, *, out: Floats | None = None
+) -> Floats:
+    """The ring's aggregate (n): scale * (2 V - members) / members, V the counts of n elements.
+
+    planes (bit_length(members), W(n)), scale (S(n, gamma)), 1 <= members <= 65535. The quotient is
+    rounded to float32, then the product. ValueError when a count is larger than members.
+    """
+    out = np.empty(size(n, "n"), np.float32) if out is None else out
+    _kernels.apply_votes(planes, members, scale, gamma, n, out)
+    return out
+
+
+def _pack_outputs(
+    x: Floats, beta: int, out_words: Words | None, out_scales: Floats | None
+) -> tuple[Words, Floats]:
+    rows = length(x, 2, "x")
+    k = int(x.shape[1])
+    if out_words is None:
+        out_words = np.empty((rows, words(k)), np.uint64)
+    if out_scales is None:
+        out_scales = np.empty((rows, segment_count(k, beta, "beta")), np.float32)
+    return out_words, out_scales
