@@ -2,6 +2,15 @@
 // interface) also reads XCR0, so a system that does not save the wide registers says no.
 #include "cpu_features.h"
 
+// Part of the architecture; the packed words are read as bytes, so in little-endian order only.
+bool meshd_cpu_runs_neon() {
+#if defined(__AARCH64EL__)
+    return true;
+#else
+    return false;
+#endif
+}
+
 bool meshd_cpu_runs_avx2() {
 #if defined(__x86_64__)
     __builtin_cpu_init();

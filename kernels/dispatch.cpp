@@ -14,6 +14,9 @@
 #include "avx2/product.h"
 #include "avx2/stream.h"
 #endif
+#if MESHD_HAVE_NEON
+#include "neon/stream.h"
+#endif
 
 #if FLT_EVAL_METHOD != 0 || defined(__FAST_MATH__)
 #error "meshd needs each float operation rounded: every member must get the same bits"
@@ -40,9 +43,19 @@ void overlay_avx2(kernel_table *table) {
 }
 #endif
 
+#if MESHD_HAVE_NEON
+void overlay_neon(kernel_table *table) {
+    fill_scalar(table);
+    meshd_overlay_stream_neon(&table->stream);
+}
+#endif
+
 const instruction_set sets[] = {
 #if MESHD_HAVE_AVX2
     {"avx2", meshd_cpu_runs_avx2, overlay_avx2},
+#endif
+#if MESHD_HAVE_NEON
+    {"neon", meshd_cpu_runs_neon, overlay_neon},
 #endif
     {"scalar", [] { return true; }, fill_scalar},
 };

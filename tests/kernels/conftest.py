@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 import secrets
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from meshd.bits import ops
+
+sys.path.insert(0, str(Path(__file__).parent))  # for `import native`
 
 
 @pytest.fixture(params=ops.list_isas())

@@ -3,90 +3,27 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
+from valid_calls import ARRAYS, CALLS, FOLLOWERS, NUMBERS, WRITTEN, Arguments, Shape, valid
 
-from meshd.bits import layout, ops
+from meshd.bits import _kernels, layout, ops
 
-ROWS, K, BETA, MEMBERS = 3, 70, 32, 5
+K = Shape().k
+# What the extension has besides kernels.
+CHOICE = {"isa", "list_isas", "use_isa"}
 
-Arguments = dict[str, Any]
 
-
-def zeros(dtype: type[np.generic], *shape: int) -> npt.NDArray[Any]:
+def zeros(dtype: type[np.generic], *shape: int) -> npt.NDArray[np.generic]:
     return np.zeros(shape, dtype)
 
 
-def packed(prefix: str = "") -> Arguments:
-    return {
-        f"{prefix}words": zeros(np.uint64, ROWS, 2),
-        f"{prefix}scales": zeros(np.float32, ROWS, 3),
-    }
-
-
-def pack() -> Arguments:
-    return {"x": zeros(np.float32, ROWS, K), "beta": BETA, **packed("out_")}
-
-
-def unpack() -> Arguments:
-    return {**packed(), "beta": BETA, "k": K, "out": zeros(np.float32, ROWS, K)}
-
-
-def product() -> Arguments:
-    cuts = {"beta_a": BETA, "beta_w": BETA, "k": K}
-    return {**packed("a_"), **packed("w_"), **cuts, "out": zeros(np.float32, ROWS, ROWS)}
-
-
-def carry_binarize() -> Arguments:
-    vectors = {"grad": zeros(np.float32, K), "carried": zeros(np.float32, K)}
-    outputs = {"out_bits": zeros(np.uint64, 2), "out_means": zeros(np.float32, 3)}
-    return {**vectors, "weight": 1.0, "gamma": BETA, **outputs}
-
-
-def carry_settle() -> Arguments:
-    read = {"bits": zeros(np.uint64, 2), "scale": zeros(np.float32, 3)}
-    return {"carried": zeros(np.float32, K), **read, "gamma": BETA}
-
-
-def planes_add() -> Arguments:
-    return {"planes": zeros(np.uint64, 3, 2), "bits": zeros(np.uint64, 2)}
-
-
-def apply_votes() -> Arguments:
-    read = {"planes": zeros(np.uint64, 3, 2), "members": MEMBERS, "scale": zeros(np.float32, 3)}
-    return {**read, "gamma": BETA, "n": K, "out": zeros(np.float32, K)}
-
-
-VALID: dict[str, Callable[[], Arguments]] = {
-    "pack_signed": pack,
-    "pack_unipolar": pack,
-    "unpack_signed": unpack,
-    "unpack_unipolar": unpack,
-    "product_signed": product,
-    "product_unipolar": product,
-    "carry_binarize": carry_binarize,
-    "carry_settle": carry_settle,
-    "planes_add": planes_add,
-    "apply_votes": apply_votes,
-}
-ARRAYS = [
-    (op, name)
-    for op, valid in VALID.items()
-    for name, value in valid().items()
-    if isinstance(value, np.ndarray)
-]
-# The array from which an operation learns the size of the others.
-LEADERS = {"x", "grad", "planes_add planes", "carry_settle carried"}
-FOLLOWERS = [(op, name) for op, name in ARRAYS if not {name, f"{op} {name}"} & LEADERS]
-WRITTEN = [
-    (op, name)
-    for op, name in ARRAYS
-    if name.startswith("out") or name == "carried" or (op, name) == ("planes_add", "planes")
-]
+def test_every_function_of_the_extension_has_a_valid_call() -> None:
+    """What is tested here is tested of all of them, those of tomorrow too."""
+    functions = {n for n in dir(_kernels) if callable(getattr(_kernels, n)) and n[0] != "_"}
+    assert functions == CHOICE | CALLS.keys(), "valid_calls.py has one entry for each function"
 
 
 def refused(op: str, arguments: Arguments, error: type[Exception], text: str) -> None:
@@ -97,14 +34,14 @@ def refused(op: str, arguments: Arguments, error: type[Exception], text: str) ->
         assert np.array_equal(arguments[name], array), f"{name} was changed"
 
 
-@pytest.mark.parametrize("op", VALID)
+@pytest.mark.parametrize("op", CALLS)
 def test_the_valid_arguments_are_valid(op: str) -> None:
-    getattr(ops, op)(**VALID[op]())
+    getattr(ops, op)(**valid(op))
 
 
 @pytest.mark.parametrize(("op", "name"), ARRAYS)
 def test_wrong_dtype(op: str, name: str) -> None:
-    arguments = VALID[op]()
+    arguments = valid(op)
     wrong = np.int64 if arguments[name].dtype == np.uint64 else np.float64
     arguments[name] = arguments[name].astype(wrong)
     refused(op, arguments, TypeError, rf"^{name}: expected a dense .* got {wrong.__name__}$")
@@ -112,7 +49,7 @@ def test_wrong_dtype(op: str, name: str) -> None:
 
 @pytest.mark.parametrize(("op", "name"), ARRAYS)
 def test_foreign_byte_order(op: str, name: str) -> None:
-    arguments = VALID[op]()
+    arguments = valid(op)
     arguments[name] = arguments[name].astype(arguments[name].dtype.newbyteorder())
     refused(op, arguments, TypeError, rf"^{name}: ")
 
@@ -121,17 +58,17 @@ def test_foreign_byte_order(op: str, name: str) -> None:
 @pytest.mark.parametrize("wrong", [[1.0], b"12345678901234567", "x", 3])
 def test_not_an_array(op: str, name: str, wrong: object) -> None:
     text = rf"^{name}: expected a .* got (uint8|{type(wrong).__name__})$"
-    refused(op, VALID[op]() | {name: wrong}, TypeError, text)
+    refused(op, valid(op) | {name: wrong}, TypeError, text)
 
 
 @pytest.mark.parametrize(("op", "name"), [a for a in ARRAYS if not a[1].startswith("out")])
 def test_no_array(op: str, name: str) -> None:
-    refused(op, VALID[op]() | {name: None}, TypeError, rf"^{name}: expected a .* got NoneType$")
+    refused(op, valid(op) | {name: None}, TypeError, rf"^{name}: expected a .* got NoneType$")
 
 
 @pytest.mark.parametrize(("op", "name"), ARRAYS)
 def test_wrong_number_of_dimensions(op: str, name: str) -> None:
-    arguments = VALID[op]()
+    arguments = valid(op)
     arguments[name] = arguments[name][None]
     refused(op, arguments, ValueError, rf"^{name}: expected .* dimension")
 
@@ -139,7 +76,7 @@ def test_wrong_number_of_dimensions(op: str, name: str) -> None:
 @pytest.mark.parametrize(("op", "name"), FOLLOWERS)
 @pytest.mark.parametrize("difference", [-1, 1])
 def test_wrong_length(op: str, name: str, difference: int) -> None:
-    arguments = VALID[op]()
+    arguments = valid(op)
     shape = list(arguments[name].shape)
     shape[-1] += difference
     arguments[name] = np.zeros(shape, arguments[name].dtype)
@@ -161,21 +98,21 @@ def test_wrong_length(op: str, name: str, difference: int) -> None:
     ],
 )
 def test_wrong_number_of_rows(op: str, name: str) -> None:
-    arguments = VALID[op]()
+    arguments = valid(op)
     arguments[name] = np.concatenate([arguments[name], arguments[name][:1]])
     refused(op, arguments, ValueError, rf"^{name}: expected shape ")
 
 
 @pytest.mark.parametrize(("op", "name"), ARRAYS)
 def test_not_contiguous(op: str, name: str) -> None:
-    arguments = VALID[op]()
+    arguments = valid(op)
     arguments[name] = np.repeat(arguments[name], 2, axis=-1)[..., ::2]
     refused(op, arguments, ValueError, rf"^{name}: is not C-contiguous")
 
 
 @pytest.mark.parametrize(("op", "name"), ARRAYS)
 def test_not_aligned(op: str, name: str) -> None:
-    arguments = VALID[op]()
+    arguments = valid(op)
     array = arguments[name]
     shifted = np.zeros(array.nbytes + 1, np.uint8)[1:].view(array.dtype)
     arguments[name] = shifted.reshape(array.shape)
@@ -184,14 +121,14 @@ def test_not_aligned(op: str, name: str) -> None:
 
 @pytest.mark.parametrize(("op", "name"), WRITTEN)
 def test_read_only_output(op: str, name: str) -> None:
-    arguments = VALID[op]()
+    arguments = valid(op)
     arguments[name].flags.writeable = False
     refused(op, arguments, ValueError, rf"^{name}: is read-only")
 
 
-@pytest.mark.parametrize("op", VALID)
+@pytest.mark.parametrize("op", CALLS)
 def test_read_only_inputs_are_fine(op: str) -> None:
-    arguments = VALID[op]()
+    arguments = valid(op)
     for name, value in arguments.items():
         if isinstance(value, np.ndarray) and (op, name) not in WRITTEN:
             value.flags.writeable = False
@@ -220,23 +157,19 @@ def test_read_only_inputs_are_fine(op: str) -> None:
     ],
 )
 def test_a_number_out_of_bounds(op: str, changes: Arguments, text: str) -> None:
-    refused(op, VALID[op]() | changes, ValueError, f"^{text}")
+    refused(op, valid(op) | changes, ValueError, f"^{text}")
 
 
 NOT_NUMBERS = [
     (op, name, wrong)
-    for op, valid in VALID.items()
-    for name, value in valid().items()
-    for wrong in (["32", None] if name == "weight" else ["32", None, 2.5, 2**70])
-    if not isinstance(value, np.ndarray)
+    for op, name in NUMBERS
+    for wrong in (["32", None] if type(valid(op)[name]) is float else ["32", None, 2.5, 2**70])
 ]
 
 
 @pytest.mark.parametrize(("op", "name", "wrong"), NOT_NUMBERS)
 def test_not_the_right_kind_of_number(op: str, name: str, wrong: object) -> None:
-    refused(
-        op, VALID[op]() | {name: wrong}, TypeError, rf"^{name}: expected an? .*(integer|number)"
-    )
+    refused(op, valid(op) | {name: wrong}, TypeError, rf"^{name}: expected an? .*(integer|number)")
 
 
 @pytest.mark.parametrize(("beta_a", "beta_w"), [(2, 3), (3, 2), (32, 48), (69, 32), (32, 69)])

@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import native
 import pytest
 
 from meshd.bits import ops
@@ -75,44 +75,61 @@ def test_use_isa_refuses_and_changes_nothing() -> None:
     assert ops.isa() == before
 
 
-def objects(library: str) -> list[Path]:
-    """The object files of one of the CMake libraries, of the builds that lie in build/."""
-    found = sorted(ROOT.glob(f"build/*/CMakeFiles/{library}.dir/**/*.o"))
-    if not found:
-        pytest.skip(f"no objects of {library} under build/: built elsewhere, or not for x86-64")
+def libraries() -> dict[str, list[Path]]:
+    """The object files of each CMake target, of the builds that lie in build/."""
+    found: dict[str, list[Path]] = {}
+    for path in sorted(ROOT.glob("build/*/CMakeFiles/*.dir/**/*.o")):
+        target = next(part for part in reversed(path.parts) if part.endswith(".dir"))
+        found.setdefault(target.removesuffix(".dir"), []).append(path)
     return found
 
 
-def tool(name: str, *arguments: str | Path) -> str:
-    if shutil.which(name) is None:
-        pytest.skip(f"{name} is not installed")
-    done = subprocess.run([name, *arguments], capture_output=True, text=True, check=True)
-    return done.stdout
+LIBRARIES = libraries()
+# A folder of kernels is an instruction set's, and has its flags; all else is baseline code.
+ISAS = sorted({path.parent.name for path in native.KERNELS.glob("*/*_table.cpp")} - {"scalar"})
+BUILT_ISAS = [isa for isa in ISAS if f"kernels_{isa}" in LIBRARIES]
+BASELINE = sorted(LIBRARIES.keys() - {f"kernels_{isa}" for isa in ISAS})
+X86 = [isa for isa in BUILT_ISAS if isa != "neon"]
+
+needs_objects = pytest.mark.skipif(
+    not LIBRARIES, reason="no objects under build/: installed from elsewhere"
+)
+
+# AVX and later: a wide register or a mask, or a three-operand instruction of the v... family; and
+# the scalar ones that came with them or shortly before (not tzcnt, which old processors run as bsf).
+BEYOND_BASELINE = re.compile(
+    r"%[yz]mm\d|%k[0-7]\b|\tv[a-z]\w+ .*%xmm|\tv(zeroupper|zeroall)\b"
+    r"|\t(popcnt|lzcnt|andn|bextr|bls[ir]|blsmsk|bzhi|mulx|pdep|pext|rorx|sarx|shlx|shrx)[lq]?\b"
+)
 
 
-# AVX and later: a wide register, or a three-operand instruction of the v... family; and popcnt.
-BEYOND_BASELINE = re.compile(r"%[yz]mm\d|\tv[a-z]\w+ .*%xmm|\tv(zeroupper|zeroall)\b|\tpopcnt")
+def disassembled(path: Path) -> str:
+    return native.output(native.need("objdump"), "-d", "--no-show-raw-insn", path)
 
 
-@pytest.mark.parametrize("library", ["kernels_scalar", "kernels_dispatch", "_kernels"])
+@needs_objects
+def test_the_baseline_is_all_but_the_sets() -> None:
+    assert {"kernels_scalar", "kernels_dispatch", "_kernels"} <= set(BASELINE)
+
+
+@needs_objects
+@pytest.mark.parametrize("library", BASELINE)
 def test_baseline_objects_hold_baseline_instructions(library: str) -> None:
-    for path in objects(library):
-        code = tool("objdump", "-d", "--no-show-raw-insn", path)
+    for path in LIBRARIES[library]:
+        code = disassembled(path)
         found = [line for line in code.splitlines() if BEYOND_BASELINE.search(line)]
         assert not found, f"{path}: {found[:3]}"
 
 
-def test_the_pattern_sees_avx2() -> None:
+@pytest.mark.parametrize("isa", X86)
+def test_the_pattern_sees_the_instructions_of_a_set(isa: str) -> None:
     """The check above can fail: it finds what it looks for where it must be."""
-    for path in objects("kernels_avx2"):
-        assert BEYOND_BASELINE.search(tool("objdump", "-d", "--no-show-raw-insn", path)), path
+    for path in LIBRARIES[f"kernels_{isa}"]:
+        assert BEYOND_BASELINE.search(disassembled(path)), path
 
 
-def test_isa_objects_share_no_function_with_the_linker() -> None:
-    """A weak (inline, template) function could replace the baseline's: ISA objects have none."""
-    for path in objects("kernels_avx2"):
-        symbols = [line.split() for line in tool("nm", path).splitlines()]
-        shared = [s[-1] for s in symbols if s[-2] in {"W", "V", "u", "w", "v"}]
-        assert not shared, f"{path}: {shared}"
-        ours = [s[-1] for s in symbols if s[-2] == "T"]
-        assert ours and all(name.startswith("meshd_") for name in ours), f"{path}: {ours}"
+@pytest.mark.parametrize("isa", BUILT_ISAS)
+def test_objects_of_a_set_share_no_function_with_the_linker(isa: str) -> None:
+    """A weak (inline, template) function could replace the baseline's: these objects have none."""
+    for path in LIBRARIES[f"kernels_{isa}"]:
+        native.assert_exports_only_kernels(path, "nm")

@@ -1,0 +1,52 @@
+// Floats to bits and scales, and back, four elements to a register.
+#include "pack_row.h"
+#include "stream.h"
+
+namespace {
+
+template <class Coding>
+void pack(const float *x, size_t rows, size_t k, size_t beta, uint64_t *words, float *scales) {
+    for (size_t r = 0; r < rows; ++r) {
+        pack_row<Coding>(x, k, beta, words, scales, [](size_t, size_t) {});
+        x += k;
+        words += (k + 63) / 64;
+        scales += (k + beta - 1) / beta;
+    }
+}
+
+template <class Element>
+void unpack(const packed_matrix *m, size_t k, float *out, Element element) {
+    const uint64_t *words = m->words;
+    const float *scales = m->scales;
+    for (size_t r = 0; r < m->rows; ++r) {
+        each_group(k, m->beta, [=](size_t i, size_t lanes, size_t segment) {
+            const float32x4_t scale = vdupq_n_f32(scales[segment]);
+            store(out + i, lanes, element(scale, bits_at(words, i, lanes)));
+        });
+        words += (k + 63) / 64;
+        scales += (k + m->beta - 1) / m->beta;
+        out += k;
+    }
+}
+
+} // namespace
+
+extern "C" void meshd_pack_signed_f32_neon(const float *x, size_t rows, size_t k, size_t beta,
+                                           uint64_t *words, float *scales) {
+    pack<is_set_signed>(x, rows, k, beta, words, scales);
+}
+
+extern "C" void meshd_pack_unipolar_f32_neon(const float *x, size_t rows, size_t k, size_t beta,
+                                             uint64_t *words, float *scales) {
+    pack<is_set_unipolar>(x, rows, k, beta, words, scales);
+}
+
+extern "C" void meshd_unpack_signed_f32_neon(const packed_matrix *m, size_t k, float *out) {
+    unpack(m, k, out, [](float32x4_t scale, uint32_t bits) { return signed_by(scale, bits); });
+}
+
+extern "C" void meshd_unpack_unipolar_f32_neon(const packed_matrix *m, size_t k, float *out) {
+    unpack(m, k, out, [](float32x4_t scale, uint32_t bits) {
+        return vreinterpretq_f32_u32(vandq_u32(vreinterpretq_u32_f32(scale), lanes_of(bits)));
+    });
+}

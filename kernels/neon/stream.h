@@ -1,0 +1,25 @@
+/* The NEON kernels of include/meshd_stream.h. */
+#ifndef MESHD_NEON_STREAM_H
+#define MESHD_NEON_STREAM_H
+
+#include "meshd_stream.h"
+
+extern "C" {
+void meshd_pack_signed_f32_neon(const float *x, size_t rows, size_t k, size_t beta,
+                                uint64_t *words, float *scales);
+void meshd_pack_unipolar_f32_neon(const float *x, size_t rows, size_t k, size_t beta,
+                                  uint64_t *words, float *scales);
+void meshd_unpack_signed_f32_neon(const packed_matrix *m, size_t k, float *out);
+void meshd_unpack_unipolar_f32_neon(const packed_matrix *m, size_t k, float *out);
+void meshd_carry_binarize_f32_neon(const float *grad, float *carried, size_t n, float weight,
+                                   size_t gamma, uint64_t *bits, float *means);
+void meshd_carry_settle_f32_neon(float *carried, const uint64_t *bits, const float *scale,
+                                 size_t n, size_t gamma);
+int meshd_planes_add_b1_neon(uint64_t *planes, size_t count, size_t words, const uint64_t *bits);
+int meshd_apply_votes_f32_neon(const uint64_t *planes, size_t count, size_t members,
+                               const float *scale, size_t n, size_t gamma, float *out);
+
+void meshd_overlay_stream_neon(stream_kernels *table);
+}
+
+#endif

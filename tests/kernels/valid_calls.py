@@ -1,0 +1,133 @@
+"""One valid call of every function of the extension, for any shape: what the tests of argument
+checks, of bounds and of chance start from. A function without one fails test_arguments.py.
+
+To add one: a builder from a `Shape` to its arguments by name, and its line in `CALLS`. Arguments
+named out... are written; others that are written go to `IN_OUT`; the array from which an operation
+learns the size of the others goes to `LEADERS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from meshd.bits import layout
+
+Arguments = dict[str, Any]
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Rows of k elements, cut into segments of beta; the default is no multiple of anything."""
+
+    rows: int = 3
+    k: int = 70
+    beta: int = 32
+    members: int = 5
+
+    @property
+    def words(self) -> int:
+        return layout.words(self.k)
+
+    @property
+    def segments(self) -> int:
+        return layout.segments(self.k, self.beta)
+
+
+def floats(*shape: int) -> Array:
+    return np.linspace(-1, 1, int(np.prod(shape)), dtype=np.float32).reshape(shape)
+
+
+def zeros(*shape: int) -> Array:
+    return np.zeros(shape, np.float32)
+
+
+def bits(*shape: int) -> Array:
+    return np.zeros(shape, np.uint64)
+
+
+def packed(s: Shape, prefix: str = "") -> Arguments:
+    return {f"{prefix}words": bits(s.rows, s.words), f"{prefix}scales": floats(s.rows, s.segments)}
+
+
+def pack(s: Shape) -> Arguments:
+    return {"x": floats(s.rows, s.k), "beta": s.beta, **packed(s, "out_")}
+
+
+def unpack(s: Shape) -> Arguments:
+    return {**packed(s), "beta": s.beta, "k": s.k, "out": zeros(s.rows, s.k)}
+
+
+def product(s: Shape) -> Arguments:
+    cuts = {"beta_a": s.beta, "beta_w": s.beta, "k": s.k}
+    return {**packed(s, "a_"), **packed(s, "w_"), **cuts, "out": zeros(s.rows, s.rows)}
+
+
+def carry_binarize(s: Shape) -> Arguments:
+    vectors = {"grad": floats(s.k), "carried": floats(s.k)}
+    outputs = {"out_bits": bits(s.words), "out_means": zeros(s.segments)}
+    return {**vectors, "weight": 1.0, "gamma": s.beta, **outputs}
+
+
+def carry_settle(s: Shape) -> Arguments:
+    read = {"bits": bits(s.words), "scale": floats(s.segments)}
+    return {"carried": floats(s.k), **read, "gamma": s.beta}
+
+
+def planes_add(s: Shape) -> Arguments:
+    return {"planes": bits(3, s.words), "bits": bits(s.words)}
+
+
+def apply_votes(s: Shape) -> Arguments:
+    planes = bits(layout.plane_count(s.members), s.words)
+    read = {"planes": planes, "members": s.members, "scale": floats(s.segments)}
+    return {**read, "gamma": s.beta, "n": s.k, "out": zeros(s.k)}
+
+
+CALLS: dict[str, Callable[[Shape], Arguments]] = {
+    "pack_signed": pack,
+    "pack_unipolar": pack,
+    "unpack_signed": unpack,
+    "unpack_unipolar": unpack,
+    "product_signed": product,
+    "product_unipolar": product,
+    "carry_binarize": carry_binarize,
+    "carry_settle": carry_settle,
+    "planes_add": planes_add,
+    "apply_votes": apply_votes,
+}
+IN_OUT = {("carry_binarize", "carried"), ("carry_settle", "carried"), ("planes_add", "planes")}
+LEADERS = {
+    ("pack_signed", "x"),
+    ("pack_unipolar", "x"),
+    ("carry_binarize", "grad"),
+    ("carry_settle", "carried"),
+    ("planes_add", "planes"),
+}
+
+
+def valid(op: str, shape: Shape | None = None) -> Arguments:
+    """Fresh arguments of a call that is accepted."""
+    return CALLS[op](shape or Shape())
+
+
+def is_written(op: str, name: str) -> bool:
+    return name.startswith("out") or (op, name) in IN_OUT
+
+
+ARRAYS = [
+    (op, name) for op in CALLS for name, value in valid(op).items() if isinstance(value, np.ndarray)
+]
+FOLLOWERS = [array for array in ARRAYS if array not in LEADERS]
+WRITTEN = [array for array in ARRAYS if is_written(*array)]
+NUMBERS = [
+    (op, name)
+    for op in CALLS
+    for name, value in valid(op).items()
+    if not isinstance(value, np.ndarray)
+]
