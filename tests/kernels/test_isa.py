@@ -96,7 +96,7 @@ needs_objects = pytest.mark.skipif(
 )
 
 # AVX and later: a wide register or a mask, or a three-operand instruction of the v... family; and
-# the scalar ones that came with them or shortly before (not tzcnt, which old processors run as bsf).
+# the scalar ones that came with them or before (not tzcnt, which old processors run as bsf).
 BEYOND_BASELINE = re.compile(
     r"%[yz]mm\d|%k[0-7]\b|\tv[a-z]\w+ .*%xmm|\tv(zeroupper|zeroall)\b"
     r"|\t(popcnt|lzcnt|andn|bextr|bls[ir]|blsmsk|bzhi|mulx|pdep|pext|rorx|sarx|shlx|shrx)[lq]?\b"
