@@ -11,8 +11,10 @@
 #include "scalar/product.h"
 #include "scalar/stream.h"
 #if MESHD_HAVE_AVX2
-#include "avx2/product.h"
 #include "avx2/stream.h"
+#endif
+#if MESHD_HAVE_AVX512
+#include "avx512/product.h"
 #endif
 #if MESHD_HAVE_NEON
 #include "neon/stream.h"
@@ -39,7 +41,13 @@ void fill_scalar(kernel_table *table) {
 void overlay_avx2(kernel_table *table) {
     fill_scalar(table);
     meshd_overlay_stream_avx2(&table->stream);
-    meshd_overlay_product_avx2(&table->product);
+}
+#endif
+
+#if MESHD_HAVE_AVX512
+void overlay_avx512(kernel_table *table) {
+    overlay_avx2(table);
+    meshd_overlay_product_avx512(&table->product);
 }
 #endif
 
@@ -51,6 +59,9 @@ void overlay_neon(kernel_table *table) {
 #endif
 
 const instruction_set sets[] = {
+#if MESHD_HAVE_AVX512
+    {"avx512", meshd_cpu_runs_avx512, overlay_avx512},
+#endif
 #if MESHD_HAVE_AVX2
     {"avx2", meshd_cpu_runs_avx2, overlay_avx2},
 #endif

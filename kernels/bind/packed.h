@@ -23,7 +23,8 @@ struct packed_argument {
 };
 
 // None is let through to the function, which refuses it by the argument's name like any other.
-template <class... Handles> inline void def(nb::module_ &m, const char *name, void (*f)(Handles...)) {
+template <class Result, class... Handles>
+inline void def(nb::module_ &m, const char *name, Result (*f)(Handles...)) {
     m.def(name, f, ((void)sizeof(Handles), nb::arg().none())...);
 }
 

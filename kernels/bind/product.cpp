@@ -1,12 +1,11 @@
 // Products of packed matrices: include/meshd_product.h for Python.
 #include <new>
+#include <optional>
 
 #include "meshd_kernels.h"
 #include "packed.h"
 
 namespace {
-
-using product_slot = decltype(&product_kernels::product_signed);
 
 // One cut into segments must refine the other, or a scale would belong to a part of a dot product.
 void require_nested(size_t beta_a, size_t beta_w, size_t k) {
@@ -18,26 +17,81 @@ void require_nested(size_t beta_a, size_t beta_w, size_t k) {
                 std::to_string(beta_w));
 }
 
-template <product_slot slot>
+size_t thread_count(nb::handle threads) { return bounded(threads, 1, 65536, "threads"); }
+
+constexpr size_t panel_alignment = 64;
+
+// The panels of w, checked to be as many as w, k and beta_a need with the set in use.
+void require_panels(const array<uint32_t, 1> &panels, const packed_matrix &w, size_t k,
+                    size_t beta_a, meshd_coding coding) {
+    panels.require_shape(
+        {meshd_product_panel_units(&meshd_kernels()->product, &w, k, beta_a, coding)});
+    if (reinterpret_cast<uintptr_t>(panels.data()) % panel_alignment != 0)
+        value_error("panels: must be aligned to " + std::to_string(panel_alignment) + " bytes");
+}
+
+template <meshd_coding coding>
 void product(nb::handle a_words, nb::handle a_scales, nb::handle beta_a, nb::handle w_words,
-             nb::handle w_scales, nb::handle beta_w, nb::handle k_arg, nb::handle out_arg) {
-    const size_t k = bounded(k_arg, 0, largest_row, "k");
+             nb::handle w_scales, nb::handle beta_w, nb::handle k_arg, nb::handle bias_arg,
+             nb::handle panels_arg, nb::handle threads_arg, nb::handle out_arg) {
+    const size_t k = bounded(k_arg, 0, largest_row, "k"), threads = thread_count(threads_arg);
     const packed_argument a(a_words, "a_words", a_scales, "a_scales", beta_a, "beta_a", k);
     const packed_argument w(w_words, "w_words", w_scales, "w_scales", beta_w, "beta_w", k);
     const array<float, 2> out(out_arg, "out");
     require_nested(a.matrix.beta, w.matrix.beta, k);
     out.require_shape({a.matrix.rows, w.matrix.rows});
+    std::optional<array<const float, 1>> bias;
+    if (!bias_arg.is_none()) {
+        bias.emplace(bias_arg, "bias");
+        bias->require_shape({w.matrix.rows});
+    }
+    std::optional<array<uint32_t, 1>> panels;
+    if (!panels_arg.is_none()) {
+        panels.emplace(panels_arg, "panels");
+        require_panels(*panels, w.matrix, k, a.matrix.beta, coding);
+    }
     int status;
     {
         nb::gil_scoped_release others_run;
-        status = (meshd_kernels()->product.*slot)(&a.matrix, &w.matrix, k, out.data());
+        status = meshd_product(&meshd_kernels()->product, &a.matrix, &w.matrix,
+                               panels ? panels->data() : nullptr, k, coding,
+                               bias ? bias->data() : nullptr, threads, out.data());
     }
     if (status == MESHD_NO_MEMORY) throw std::bad_alloc();
+}
+
+template <meshd_coding coding>
+void prepare(nb::handle w_words, nb::handle w_scales, nb::handle beta_w, nb::handle beta_a_arg,
+             nb::handle k_arg, nb::handle threads_arg, nb::handle panels_arg) {
+    const size_t k = bounded(k_arg, 0, largest_row, "k"), threads = thread_count(threads_arg);
+    const packed_argument w(w_words, "w_words", w_scales, "w_scales", beta_w, "beta_w", k);
+    const size_t beta_a = segment_length(beta_a_arg, k, "beta_a");
+    require_nested(beta_a, w.matrix.beta, k);
+    const array<uint32_t, 1> panels(panels_arg, "panels");
+    require_panels(panels, w.matrix, k, beta_a, coding);
+    nb::gil_scoped_release others_run;
+    meshd_product_prepare(&meshd_kernels()->product, &w.matrix, k, beta_a, coding, threads,
+                          panels.data());
+}
+
+// How many uint32_t the panels take: rows of w, each of k elements.
+template <meshd_coding coding>
+size_t panel_units(nb::handle rows, nb::handle beta_w, nb::handle beta_a_arg, nb::handle k_arg) {
+    const size_t k = bounded(k_arg, 0, largest_row, "k");
+    const packed_matrix w = {nullptr, nullptr, bounded(rows, 0, INT64_MAX / 64, "rows"),
+                             segment_length(beta_w, k, "beta_w")};
+    const size_t beta_a = segment_length(beta_a_arg, k, "beta_a");
+    require_nested(beta_a, w.beta, k);
+    return meshd_product_panel_units(&meshd_kernels()->product, &w, k, beta_a, coding);
 }
 
 } // namespace
 
 void bind_product(nb::module_ &m) {
-    def(m, "product_signed", product<&product_kernels::product_signed>);
-    def(m, "product_unipolar", product<&product_kernels::product_unipolar>);
+    def(m, "product_signed", product<MESHD_SIGNED>);
+    def(m, "product_unipolar", product<MESHD_UNIPOLAR>);
+    def(m, "prepare_signed", prepare<MESHD_SIGNED>);
+    def(m, "prepare_unipolar", prepare<MESHD_UNIPOLAR>);
+    def(m, "panel_units_signed", panel_units<MESHD_SIGNED>);
+    def(m, "panel_units_unipolar", panel_units<MESHD_UNIPOLAR>);
 }

@@ -1,4 +1,21 @@
-/* Products of packed matrices. Rules that hold for every function here: meshd_layout.h. */
+/* Products of packed matrices. Rules that hold for every function here: meshd_layout.h.
+ *
+ *     out[m][n] = start + sum over the segments s, ascending, of
+ *         acc = fma(alpha_a[m][s], alpha_w[n][s] * (float)dot_s, acc)
+ *
+ * one rounding in the multiplication, one in the fused multiply-add (C99 fma, IEEE 754-2008 section
+ * 5.4.1); start is +0 or the column's bias + 0. Segments are those of the finer of the two cuts, and the
+ * alpha of the coarser matrix is that of the segment that holds s. One cut refines the other: the
+ * larger beta is a multiple of the smaller one, or one segment is the whole row.
+ *     signed (both +-1):            dot_s = len - 2 popcount(a ^ w)
+ *     unipolar (a 0 or 1, w +-1):   dot_s = 2 popcount(a & w) - popcount(a)
+ * A factor 2 may stand at either alpha instead of dot: the bits are the same as long as nothing is
+ * subnormal or overflows (scales below 2^127). A scale that is NaN makes the outputs that use it NaN; a scale that is
+ * infinite makes them infinite, or NaN where dot_s is 0.
+ *
+ * Two layers. A *tile kernel* belongs to an instruction set: it multiplies a few rows of A with the
+ * columns of a panel, from operands that were laid out for it. The *macro kernel* (kernels/macro)
+ * knows no instruction set: it lays out, cuts into tiles, and treats what is left over. */
 #ifndef MESHD_PRODUCT_H
 #define MESHD_PRODUCT_H
 
@@ -8,19 +25,67 @@
 extern "C" {
 #endif
 
-struct product_kernels {
-    /* out[m][n] = sum over the segments s of the finer of the two cuts, s ascending, from +0:
-     *     acc = acc + (alpha_a[m][s] * alpha_w[n][s]) * (float)dot_s
-     * where alpha of the coarser matrix is that of the segment that holds s. One cut refines the
-     * other: the larger beta is a multiple of the smaller one, or one segment is the whole row.
-     * signed (both +-1):            dot_s = len - 2 popcount(a ^ w)
-     * unipolar (a 0 or 1, w +-1):   dot_s = 2 popcount(a & w) - popcount(a)
-     * k < 2^31; out (a.rows, w.rows). Returns MESHD_OK or MESHD_NO_MEMORY. */
-    int (*product_signed)(const struct packed_matrix *a, const struct packed_matrix *w, size_t k,
-                          float *out);
-    int (*product_unipolar)(const struct packed_matrix *a, const struct packed_matrix *w, size_t k,
-                            float *out);
+enum meshd_coding { MESHD_SIGNED = 0, MESHD_UNIPOLAR = 1 };
+
+/* How long the segments are that a tile kernel takes. Elements come in units of 32 bits; element i
+ * of a segment is bit i % 32 of its unit i / 32, as in the packed words of a little-endian machine. */
+enum tile_kind {
+    TILE_ANY = 0,   /* any number of units: unit 2j as it is, unit 2j + 1 xor-ed with unit 2j, in A
+                     * and in W; an even number of units, padding bits are zero in both */
+    TILE_PART_8,    /* beta = 8: one unit holds four segments */
+    TILE_PART_16,   /* beta = 16: one unit holds two segments */
+    TILE_UNIT_1,    /* beta = 32 */
+    TILE_UNIT_2,    /* beta = 64;   signed: odd units of W are inverted */
+    TILE_UNIT_4,    /* beta = 128;  the same */
+    TILE_UNIT_8,    /* beta = 256;  the same */
+    TILE_KINDS
 };
+
+/* A group is what a kernel's loop passes over at once: one segment, or the segments of one unit.
+ *   a: for each group, for each of the tile's rows: its units, then an alpha for each segment, then
+ *      (unipolar) popcount(a) of each segment as int32_t;
+ *   w: for each group, for each unit the units of all columns, then for each segment the alphas of
+ *      all columns. Aligned to 64 bytes.
+ *   signed alphas of A stand multiplied by -2 (TILE_UNIT_*: the kernel counts dot / -2), by -1
+ *   (TILE_ANY: -dot), or as they are (TILE_PART_*: dot); unipolar ones as they are.
+ *   out: rows x columns, row r at out + r * stride, read (it holds the start) and written. */
+struct tile_job {
+    const uint32_t *a;
+    const uint32_t *w;
+    size_t groups;
+    size_t units;    /* of a segment; TILE_ANY only */
+    int32_t padding; /* TILE_ANY, signed: padding bits of a segment, units * 32 - its length */
+    float *out;
+    size_t stride;
+};
+
+struct tile_kernel {
+    void (*run)(const struct tile_job *job); /* NULL: the set has none for this kind */
+};
+
+struct product_kernels {
+    size_t rows, columns; /* of a tile, for all kinds; columns a multiple of 16 */
+    struct tile_kernel tile[2][TILE_KINDS]; /* by meshd_coding; TILE_ANY is never NULL */
+};
+
+/* The macro kernel, with the tile kernels of `kernels`. k < 2^31; beta_a and w.beta as above;
+ * threads >= 1 is the most that are used, and any number of them gives the same bits. */
+
+/* How many uint32_t the panels of w take: rows of k elements, for activations cut by beta_a. */
+size_t meshd_product_panel_units(const struct product_kernels *kernels,
+                                 const struct packed_matrix *w, size_t k, size_t beta_a,
+                                 enum meshd_coding coding);
+
+/* Lays out w for products with the same kernels, k, beta_a and coding. panels: aligned to 64. */
+void meshd_product_prepare(const struct product_kernels *kernels, const struct packed_matrix *w,
+                           size_t k, size_t beta_a, enum meshd_coding coding, size_t threads,
+                           uint32_t *panels);
+
+/* out (a.rows, w.rows) = A W^T as above. panels: w's, or NULL: they are made on the way; bias
+ * (w.rows), or NULL. MESHD_OK or MESHD_NO_MEMORY. */
+int meshd_product(const struct product_kernels *kernels, const struct packed_matrix *a,
+                  const struct packed_matrix *w, const uint32_t *panels, size_t k,
+                  enum meshd_coding coding, const float *bias, size_t threads, float *out);
 
 #ifdef __cplusplus
 }

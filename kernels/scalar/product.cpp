@@ -8,10 +8,15 @@
 //                dot = popcount(A & W) - (popcount(A) - popcount(A & W))
 //                    = 2 popcount(A & W) - popcount(A).
 //
-// A segment may begin and end inside a word: mask(first bit) and mask(last bit) cut it out.
+// Operands come in pairs of units (u, u ^ v), so v is the xor of the two. The padding bits of a
+// segment are zero in both operands: they agree, and are taken off again as `padding`.
 #include "product.h"
 
+#include <math.h>
+
 namespace {
+
+constexpr size_t tile_rows = 2, tile_columns = 16;
 
 // Hacker's Delight, section 5-1: sums of 1, 2, 4 bits, then all bytes by one multiplication.
 // (No popcnt instruction: the baseline of x86-64 has none.)
@@ -22,57 +27,56 @@ int32_t popcount(uint64_t x) {
     return (int32_t)(x * 0x0101010101010101u >> 56);
 }
 
-int32_t dot_signed(uint64_t a, uint64_t w, uint64_t mask) {
-    return popcount(mask) - 2 * popcount((a ^ w) & mask);
+uint64_t both(uint32_t even, uint32_t mixed) {
+    return (uint64_t)(mixed ^ even) << 32 | even;
 }
 
-int32_t dot_unipolar(uint64_t a, uint64_t w, uint64_t mask) {
-    return 2 * popcount(a & w & mask) - popcount(a & mask);
+float as_float(uint32_t unit) {
+    union { uint32_t unit; float value; } u = {unit};
+    return u.value;
 }
 
-// The dot product of elements begin <= i < end of two rows.
-template <int32_t (*dot)(uint64_t, uint64_t, uint64_t)>
-int32_t dot_range(const uint64_t *a, const uint64_t *w, size_t begin, size_t end) {
-    const size_t first = begin / 64, last = (end - 1) / 64;
-    int32_t sum = 0;
-    for (size_t i = first; i <= last; ++i) {
-        uint64_t mask = ~(uint64_t)0;
-        if (i == first) mask &= ~(uint64_t)0 << (begin % 64);
-        if (i == last) mask &= ~(uint64_t)0 >> (63 - (end - 1) % 64);
-        sum += dot(a[i], w[i], mask);
-    }
-    return sum;
+// The alpha of A is multiplied by -1 where dot is signed: so is dot here.
+int32_t negative_dot_signed(const uint32_t *a, const uint32_t *w, size_t units, int32_t padding,
+                            uint32_t) {
+    int32_t differ = 0;
+    for (size_t i = 0; i < units; i += 2)
+        differ += popcount(both(a[i], a[i + 1]) ^
+                           both(w[i * tile_columns], w[(i + 1) * tile_columns]));
+    return 2 * differ - ((int32_t)units * 32 - padding);
 }
 
-template <int32_t (*dot)(uint64_t, uint64_t, uint64_t)>
-int product(const packed_matrix *a, const packed_matrix *w, size_t k, float *out) {
-    const size_t words = (k + 63) / 64, fine = a->beta < w->beta ? a->beta : w->beta;
-    const size_t segments_a = (k + a->beta - 1) / a->beta;
-    const size_t segments_w = (k + w->beta - 1) / w->beta;
-    for (size_t m = 0; m < a->rows; ++m)
-        for (size_t n = 0; n < w->rows; ++n) {
-            float acc = 0.0f;
-            for (size_t begin = 0; begin < k; begin += fine) {
-                const size_t end = k - begin < fine ? k : begin + fine;
-                const float alpha_a = a->scales[m * segments_a + begin / a->beta];
-                const float alpha_w = w->scales[n * segments_w + begin / w->beta];
-                const int32_t d =
-                    dot_range<dot>(a->words + m * words, w->words + n * words, begin, end);
-                acc = acc + (alpha_a * alpha_w) * (float)d;
+int32_t dot_unipolar(const uint32_t *a, const uint32_t *w, size_t units, int32_t, uint32_t ones) {
+    int32_t agree = 0;
+    for (size_t i = 0; i < units; i += 2)
+        agree += popcount(both(a[i], a[i + 1]) &
+                          both(w[i * tile_columns], w[(i + 1) * tile_columns]));
+    return 2 * agree - (int32_t)ones;
+}
+
+template <int32_t (*dot)(const uint32_t *, const uint32_t *, size_t, int32_t, uint32_t), size_t extra>
+void tile(const tile_job *job) {
+    const size_t a_size = job->units + extra, w_size = (job->units + 1) * tile_columns;
+    for (size_t r = 0; r < tile_rows; ++r)
+        for (size_t c = 0; c < tile_columns; ++c) {
+            float acc = job->out[r * job->stride + c];
+            for (size_t g = 0; g < job->groups; ++g) {
+                const uint32_t *a = job->a + (g * tile_rows + r) * a_size;
+                const uint32_t *w = job->w + g * w_size + c;
+                const int32_t d = dot(a, w, job->units, job->padding, a[a_size - 1]);
+                const float alpha_w = as_float(w[job->units * tile_columns]);
+                acc = fmaf(as_float(a[job->units]), alpha_w * (float)d, acc);
             }
-            *out++ = acc;
+            job->out[r * job->stride + c] = acc;
         }
-    return MESHD_OK;
 }
 
 } // namespace
 
-extern "C" int meshd_product_signed_b1_scalar(const packed_matrix *a, const packed_matrix *w,
-                                              size_t k, float *out) {
-    return product<dot_signed>(a, w, k, out);
+extern "C" void meshd_tile_signed_any_scalar_2x16(const tile_job *job) {
+    tile<negative_dot_signed, 1>(job);
 }
 
-extern "C" int meshd_product_unipolar_b1_scalar(const packed_matrix *a, const packed_matrix *w,
-                                                size_t k, float *out) {
-    return product<dot_unipolar>(a, w, k, out);
+extern "C" void meshd_tile_unipolar_any_scalar_2x16(const tile_job *job) {
+    tile<dot_unipolar, 2>(job);
 }

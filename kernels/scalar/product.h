@@ -5,10 +5,8 @@
 #include "meshd_product.h"
 
 extern "C" {
-int meshd_product_signed_b1_scalar(const packed_matrix *a, const packed_matrix *w, size_t k,
-                                   float *out);
-int meshd_product_unipolar_b1_scalar(const packed_matrix *a, const packed_matrix *w, size_t k,
-                                     float *out);
+void meshd_tile_signed_any_scalar_2x16(const tile_job *job);
+void meshd_tile_unipolar_any_scalar_2x16(const tile_job *job);
 
 void meshd_fill_product_scalar(product_kernels *table);
 }

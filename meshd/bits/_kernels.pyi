@@ -1,33 +1,12 @@
 """Types of the compiled module. Outputs are the caller's; see meshd.bits.ops for the contracts."""
 
 from meshd.bits.layout import Floats, Words
+from meshd.bits.product import Units
 
 def pack_signed(x: Floats, beta: int, out_words: Words, out_scales: Floats, /) -> None: ...
 def pack_unipolar(x: Floats, beta: int, out_words: Words, out_scales: Floats, /) -> None: ...
 def unpack_signed(words: Words, scales: Floats, beta: int, k: int, out: Floats, /) -> None: ...
 def unpack_unipolar(words: Words, scales: Floats, beta: int, k: int, out: Floats, /) -> None: ...
-def product_signed(
-    a_words: Words,
-    a_scales: Floats,
-    beta_a: int,
-    w_words: Words,
-    w_scales: Floats,
-    beta_w: int,
-    k: int,
-    out: Floats,
-    /,
-) -> None: ...
-def product_unipolar(
-    a_words: Words,
-    a_scales: Floats,
-    beta_a: int,
-    w_words: Words,
-    w_scales: Floats,
-    beta_w: int,
-    k: int,
-    out: Floats,
-    /,
-) -> None: ...
 def carry_binarize(
     grad: Floats,
     carried: Floats,
@@ -45,3 +24,53 @@ def apply_votes(
 def isa() -> str: ...
 def list_isas() -> list[str]: ...
 def use_isa(name: str, /) -> None: ...
+def product_signed(
+    a_words: Words,
+    a_scales: Floats,
+    beta_a: int,
+    w_words: Words,
+    w_scales: Floats,
+    beta_w: int,
+    k: int,
+    bias: Floats | None,
+    panels: Units | None,
+    threads: int,
+    out: Floats,
+    /,
+) -> None: ...
+def prepare_signed(
+    w_words: Words,
+    w_scales: Floats,
+    beta_w: int,
+    beta_a: int,
+    k: int,
+    threads: int,
+    panels: Units,
+    /,
+) -> None: ...
+def panel_units_signed(rows: int, beta_w: int, beta_a: int, k: int, /) -> int: ...
+def product_unipolar(
+    a_words: Words,
+    a_scales: Floats,
+    beta_a: int,
+    w_words: Words,
+    w_scales: Floats,
+    beta_w: int,
+    k: int,
+    bias: Floats | None,
+    panels: Units | None,
+    threads: int,
+    out: Floats,
+    /,
+) -> None: ...
+def prepare_unipolar(
+    w_words: Words,
+    w_scales: Floats,
+    beta_w: int,
+    beta_a: int,
+    k: int,
+    threads: int,
+    panels: Units,
+    /,
+) -> None: ...
+def panel_units_unipolar(rows: int, beta_w: int, beta_a: int, k: int, /) -> int: ...

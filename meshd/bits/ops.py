@@ -11,7 +11,13 @@ from __future__ import annotations
 
 from meshd.bits._kernels import isa, list_isas, use_isa
 from meshd.bits.layout import segments, words
-from meshd.bits.product import product_signed, product_unipolar
+from meshd.bits.product import (
+    Panels,
+    prepare_signed,
+    prepare_unipolar,
+    product_signed,
+    product_unipolar,
+)
 from meshd.bits.stream import (
     apply_votes,
     carry_binarize,
@@ -24,6 +30,7 @@ from meshd.bits.stream import (
 )
 
 __all__ = [
+    "Panels",
     "apply_votes",
     "carry_binarize",
     "carry_settle",
@@ -32,6 +39,8 @@ __all__ = [
     "pack_signed",
     "pack_unipolar",
     "planes_add",
+    "prepare_signed",
+    "prepare_unipolar",
     "product_signed",
     "product_unipolar",
     "segments",

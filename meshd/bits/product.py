@@ -2,9 +2,49 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
 from meshd.bits import _kernels
 from meshd.bits.arguments import length, matrix
 from meshd.bits.layout import Floats, Words
+
+Units = npt.NDArray[np.uint32]
+PANEL_ALIGNMENT_BYTES = 64
+
+
+@dataclass(frozen=True)
+class Panels:
+    """Weights laid out for the kernels of one instruction set, to serve many products.
+
+    Valid for the coding, beta_a and k that they were prepared for, and while `isa` is in use.
+    """
+
+    units: Units
+    coding: str
+    isa: str
+
+
+def prepare_signed(
+    w_words: Words, w_scales: Floats, beta_w: int, beta_a: int, k: int, *, threads: int = 1
+) -> Panels:
+    """Lay out signed weights W (N, k) once for products with signed activations cut by beta_a."""
+    rows = length(w_words, 2, "w_words")
+    units = _aligned(_kernels.panel_units_signed(rows, beta_w, beta_a, k))
+    _kernels.prepare_signed(w_words, w_scales, beta_w, beta_a, k, threads, units)
+    return Panels(units, "signed", _kernels.isa())
+
+
+def prepare_unipolar(
+    w_words: Words, w_scales: Floats, beta_w: int, beta_a: int, k: int, *, threads: int = 1
+) -> Panels:
+    """Lay out signed weights W (N, k) once for products with unipolar activations."""
+    rows = length(w_words, 2, "w_words")
+    units = _aligned(_kernels.panel_units_unipolar(rows, beta_w, beta_a, k))
+    _kernels.prepare_unipolar(w_words, w_scales, beta_w, beta_a, k, threads, units)
+    return Panels(units, "unipolar", _kernels.isa())
 
 
 def product_signed(
@@ -16,16 +56,26 @@ def product_signed(
     beta_w: int,
     k: int,
     *,
+    bias: Floats | None = None,
+    panels: Panels | None = None,
+    threads: int = 1,
     out: Floats | None = None,
 ) -> Floats:
-    """Y (M, N) = A W^T of signed packed matrices A (M, k) and W (N, k).
+    """Y (M, N) = A W^T (+ bias (N)) of signed packed matrices A (M, k) and W (N, k).
 
-    Y[m, n] = sum over segments s of alpha_a[m, s] * alpha_w[n, s] * dot_s(a[m], w[n]), where s runs
-    over the finer of the two cuts. One of beta_a, beta_w must divide the other or be at least k;
-    ValueError otherwise. k < 2^31. MemoryError when there is no room for the kernel's scratch.
+    Y[m, n] = bias[n] + sum over segments s of alpha_a[m, s] * alpha_w[n, s] * dot_s(a[m], w[n]),
+    where s runs over the finer of the two cuts, each term a product rounded and a fused
+    multiply-add. One of beta_a, beta_w must divide the other or be at least k; ValueError
+    otherwise. k < 2^31. `panels` are W's, of `prepare_signed`; None lays them out on the way. At
+    most `threads` threads work; their number does not change a bit. MemoryError when there is no
+    room for the kernel's scratch. Fast for beta 8, 16, 32, 64, 128, 256, for any multiple of 64
+    above, and for whole rows; other betas are correct, and cost about as much as beta 32.
     """
     out = matrix(out, length(a_words, 2, "a_words"), length(w_words, 2, "w_words"))
-    _kernels.product_signed(a_words, a_scales, beta_a, w_words, w_scales, beta_w, k, out)
+    units = _units_of(panels, "signed")
+    _kernels.product_signed(
+        a_words, a_scales, beta_a, w_words, w_scales, beta_w, k, bias, units, threads, out
+    )
     return out
 
 
@@ -38,9 +88,36 @@ def product_unipolar(
     beta_w: int,
     k: int,
     *,
+    bias: Floats | None = None,
+    panels: Panels | None = None,
+    threads: int = 1,
     out: Floats | None = None,
 ) -> Floats:
     """Y (M, N) = A W^T of a unipolar A (M, k) and a signed W (N, k). Else as `product_signed`."""
     out = matrix(out, length(a_words, 2, "a_words"), length(w_words, 2, "w_words"))
-    _kernels.product_unipolar(a_words, a_scales, beta_a, w_words, w_scales, beta_w, k, out)
+    units = _units_of(panels, "unipolar")
+    _kernels.product_unipolar(
+        a_words, a_scales, beta_a, w_words, w_scales, beta_w, k, bias, units, threads, out
+    )
     return out
+
+
+def _units_of(panels: Panels | None, coding: str) -> Units | None:
+    if panels is None:
+        return None
+    if not isinstance(panels, Panels):
+        raise TypeError(f"panels: expected Panels, got {type(panels).__name__}")
+    if panels.coding != coding:
+        raise ValueError(f"panels: were prepared for {panels.coding} activations, not {coding}")
+    if panels.isa != _kernels.isa():
+        raise ValueError(
+            f"panels: were prepared for {panels.isa}, and {_kernels.isa()} is in use: prepare again"
+        )
+    return panels.units
+
+
+def _aligned(count: int) -> Units:
+    spare = PANEL_ALIGNMENT_BYTES // 4
+    memory = np.empty(count + spare, np.uint32)
+    first = -memory.ctypes.data % PANEL_ALIGNMENT_BYTES // 4
+    return memory[first : first + count]

@@ -88,11 +88,12 @@ def product_signed(
     w_scales: Floats,
     beta_w: int,
     k: int,
+    bias: Floats | None = None,
 ) -> Floats:
     """Y (M, N) with A and W of -1 and +1."""
     a = 2 * unpack_bits(a_words, k).astype(np.int32) - 1
     w = 2 * unpack_bits(w_words, k).astype(np.int32) - 1
-    return _scaled_product(a, a_scales, beta_a, w, w_scales, beta_w)
+    return _scaled_product(a, a_scales, beta_a, w, w_scales, beta_w, bias)
 
 
 def product_unipolar(
@@ -103,11 +104,12 @@ def product_unipolar(
     w_scales: Floats,
     beta_w: int,
     k: int,
+    bias: Floats | None = None,
 ) -> Floats:
     """Y (M, N) with A of 0 and 1, W of -1 and +1."""
     a = unpack_bits(a_words, k).astype(np.int32)
     w = 2 * unpack_bits(w_words, k).astype(np.int32) - 1
-    return _scaled_product(a, a_scales, beta_a, w, w_scales, beta_w)
+    return _scaled_product(a, a_scales, beta_a, w, w_scales, beta_w, bias)
 
 
 def _scaled_product(
@@ -117,15 +119,39 @@ def _scaled_product(
     w: npt.NDArray[np.int32],
     w_scales: Floats,
     beta_w: int,
+    bias: Floats | None,
 ) -> Floats:
     k = a.shape[1]
     fine = min(beta_a, beta_w)
     acc = np.zeros((a.shape[0], w.shape[0]), np.float32)
+    if bias is not None:
+        acc = acc + bias
     for begin in range(0, k, fine):
-        dot = a[:, begin : begin + fine] @ w[:, begin : begin + fine].T
-        alpha = a_scales[:, begin // beta_a][:, None] * w_scales[:, begin // beta_w][None, :]
-        acc = acc + alpha * dot.astype(np.float32)
+        dot = (a[:, begin : begin + fine] @ w[:, begin : begin + fine].T).astype(np.float32)
+        alpha_a = a_scales[:, begin // beta_a][:, None]
+        alpha_w = w_scales[:, begin // beta_w][None, :]
+        acc = fused_multiply_add(alpha_a, alpha_w * dot, acc)
     return acc
+
+
+def fused_multiply_add(x: Floats, y: Floats, z: Floats) -> Floats:
+    """x * y + z in float32, rounded once (C99 fma), for finite results.
+
+    In float64 the product is exact and the sum is off by an error that Knuth's two-sum gives
+    exactly (The Art of Computer Programming, volume 2, section 4.2.2, theorem B). Where there is
+    an error, the sum is rounded to odd before it is rounded to float32: a last bit of 1 stands for
+    "and something more", so the second rounding sees on which side the true value lies (Boldo and
+    Melquiond, "Emulation of FMA and correctly rounded sums", IEEE Trans. Computers 57(4), 2008).
+    """
+    product = x.astype(np.float64) * y.astype(np.float64)
+    addend = np.broadcast_to(z.astype(np.float64), product.shape)
+    total = product + addend
+    part = total - product
+    error = (product - (total - part)) + (addend - part)
+    even = (total.view(np.int64) & 1) == 0
+    towards = np.where(error > 0, np.inf, -np.inf)
+    odd = np.where((error != 0) & even, np.nextafter(total, towards), total)
+    return odd.astype(np.float32)
 
 
 def carry_binarize(

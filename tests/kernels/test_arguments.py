@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -12,8 +13,8 @@ from valid_calls import ARRAYS, CALLS, FOLLOWERS, NUMBERS, WRITTEN, Arguments, S
 from meshd.bits import _kernels, layout, ops
 
 K = Shape().k
-# What the extension has besides kernels.
-CHOICE = {"isa", "list_isas", "use_isa"}
+# What the extension has besides kernels: the choice of a set, sizes that `prepare_...` asks for.
+CHOICE = {"isa", "list_isas", "use_isa", "panel_units_signed", "panel_units_unipolar"}
 
 
 def zeros(dtype: type[np.generic], *shape: int) -> npt.NDArray[np.generic]:
@@ -202,3 +203,45 @@ def test_padding_is_seen() -> None:
     assert layout.padding_is_zero(clean, 70)
     clean[1, 1] = 1 << 6
     assert not layout.padding_is_zero(clean, 70)
+
+
+@pytest.mark.parametrize("coding", ["signed", "unipolar"])
+def test_panels_are_checked(coding: str) -> None:
+    """Those of another coding, another size, or at a wrong address are refused."""
+    op, arguments = f"product_{coding}", valid(f"product_{coding}")
+    panels = getattr(ops, f"prepare_{coding}")(**valid(f"prepare_{coding}"))
+    getattr(ops, op)(**arguments | {"panels": panels})
+    wrong = "signed" if coding == "unipolar" else "unipolar"
+    for bad, error, text in (
+        (panels.units, TypeError, "panels: expected Panels, got ndarray"),
+        (
+            replace(panels, coding=wrong),
+            ValueError,
+            f"panels: were prepared for {wrong} activations",
+        ),
+        (
+            replace(panels, isa="none"),
+            ValueError,
+            "panels: were prepared for none, and .* is in use",
+        ),
+        (replace(panels, units=panels.units[:-1]), ValueError, "panels: expected shape"),
+        (replace(panels, units=shifted(panels.units)), ValueError, "panels: must be aligned to 64"),
+    ):
+        refused(op, arguments | {"panels": bad}, error, text)
+
+
+def shifted(units: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint32]:
+    memory = np.empty(units.size + 17, np.uint32)
+    first = (-memory.ctypes.data % 64) // 4 + 1
+    return memory[first : first + units.size]
+
+
+def test_a_bias_is_checked() -> None:
+    arguments = valid("product_signed")
+    rows = arguments["out"].shape[1]
+    for bad, error, text in (
+        (zeros(np.float32, rows + 1), ValueError, "bias: expected shape"),
+        (zeros(np.float64, rows), TypeError, "bias: expected a dense float32"),
+        (zeros(np.float32, 2 * rows)[::2], ValueError, "bias: is not C-contiguous"),
+    ):
+        refused("product_signed", arguments | {"bias": bad}, error, text)

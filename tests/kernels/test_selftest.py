@@ -32,7 +32,7 @@ def test_the_seed_decides_the_digest() -> None:
 
 
 def test_there_are_slots() -> None:
-    assert "stream.pack_signed" in SLOTS and "product.product_signed" in SLOTS
+    assert "stream.pack_signed" in SLOTS and "product.signed" in SLOTS
 
 
 @pytest.mark.parametrize("slot", SLOTS)

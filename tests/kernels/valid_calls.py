@@ -65,7 +65,12 @@ def unpack(s: Shape) -> Arguments:
 
 def product(s: Shape) -> Arguments:
     cuts = {"beta_a": s.beta, "beta_w": s.beta, "k": s.k}
-    return {**packed(s, "a_"), **packed(s, "w_"), **cuts, "out": zeros(s.rows, s.rows)}
+    more = {"threads": 1, "out": zeros(s.rows, s.rows)}
+    return {**packed(s, "a_"), **packed(s, "w_"), **cuts, **more}
+
+
+def prepare(s: Shape) -> Arguments:
+    return {**packed(s, "w_"), "beta_w": s.beta, "beta_a": s.beta, "k": s.k, "threads": 1}
 
 
 def carry_binarize(s: Shape) -> Arguments:
@@ -96,6 +101,8 @@ CALLS: dict[str, Callable[[Shape], Arguments]] = {
     "unpack_unipolar": unpack,
     "product_signed": product,
     "product_unipolar": product,
+    "prepare_signed": prepare,
+    "prepare_unipolar": prepare,
     "carry_binarize": carry_binarize,
     "carry_settle": carry_settle,
     "planes_add": planes_add,

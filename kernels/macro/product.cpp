@@ -1,0 +1,173 @@
+// The product's macro kernel: lays out, cuts into tiles, treats what is left over. Law: no
+// instruction set is known here; all arithmetic is the tile kernels'.
+//
+// A task is a block of A's rows times some of W's panels. The block's tiles are laid out once a
+// task and stay in the second-level cache; a panel stays in the first-level one while the tiles of
+// the block pass over it. Each output element belongs to one task, and is computed by the same
+// operations however the tasks are cut: any number of threads gives the same bits.
+#include <stdlib.h>
+#include <string.h>
+
+#include <atomic>
+
+#include "threads.h"
+#include "tile_plan.h"
+
+namespace {
+
+constexpr size_t block_bytes = 1 << 17; // of laid-out A in a task: a part of a second-level cache
+constexpr size_t most_tile_floats = 64 * 64;
+
+size_t smaller(size_t a, size_t b) { return a < b ? a : b; }
+size_t quotient_up(size_t a, size_t b) { return a / b + (a % b != 0); }
+
+uint32_t *new_units(size_t count) {
+    void *memory = nullptr;
+    return posix_memalign(&memory, 64, (count + 16) * sizeof(uint32_t)) ? nullptr
+                                                                        : (uint32_t *)memory;
+}
+
+struct preparation {
+    const tile_plan &plan;
+    const packed_matrix *w;
+    uint32_t *panels;
+};
+
+void prepare_panel(void *context, size_t panel) {
+    const preparation *p = (const preparation *)context;
+    const size_t size = p->plan.w_units() * p->plan.columns;
+    lay_out_panel(p->plan, p->w, panel * p->plan.columns, p->panels + panel * size);
+}
+
+struct multiplication {
+    const product_kernels *kernels;
+    tile_plan plan;
+    const packed_matrix *a;
+    size_t columns; // of out: W's rows
+    const uint32_t *panels = nullptr;
+    const float *bias = nullptr;
+    float *out = nullptr;
+    size_t block_tiles = 1, chunk_panels = 1, chunks = 1;
+    std::atomic<bool> no_memory{false};
+
+    multiplication(const product_kernels *kernels, const tile_plan &plan, const packed_matrix *a,
+                   size_t columns)
+        : kernels(kernels), plan(plan), a(a), columns(columns) {}
+
+    void run_tile(const uint32_t *a_tile, const uint32_t *panel, float *to, size_t stride) const {
+        if (plan.groups > 0) {
+            const int32_t padding = (int32_t)(plan.group_units * 32 - plan.fine);
+            const tile_job job = {a_tile, panel, plan.groups, plan.group_units, padding, to, stride};
+            kernels->tile[plan.coding][plan.kind].run(&job);
+        }
+        a_tile += plan.groups * plan.rows * plan.a_group;
+        panel += plan.groups * plan.columns * plan.w_group;
+        for (size_t i = 0; i < plan.rest; ++i) {
+            const int32_t padding = (int32_t)(plan.rest_units * 32 - plan.rest_length(i));
+            const tile_job job = {a_tile, panel, 1, plan.rest_units, padding, to, stride};
+            kernels->tile[plan.coding][TILE_ANY].run(&job);
+            a_tile += plan.rows * plan.a_rest;
+            panel += plan.columns * plan.w_rest;
+        }
+    }
+
+    // + 0: a bias of -0 counts as +0, whichever way a kernel turns the signs of its factors.
+    void start(float *to, size_t stride, size_t rows, size_t first_column, size_t count) const {
+        for (size_t r = 0; r < rows; ++r)
+            for (size_t c = 0; c < count; ++c)
+                to[r * stride + c] = bias ? bias[first_column + c] + 0.0f : 0.0f;
+    }
+
+    void multiply_tile(const uint32_t *a_tile, size_t row, size_t panel) const {
+        const uint32_t *w = panels + panel * plan.columns * plan.w_units();
+        const size_t column = panel * plan.columns;
+        const size_t rows = smaller(plan.rows, a->rows - row);
+        const size_t count = smaller(plan.columns, columns - column);
+        float *to = out + row * columns + column;
+        if (rows == plan.rows && count == plan.columns) {
+            start(to, columns, rows, column, count);
+            run_tile(a_tile, w, to, columns);
+            return;
+        }
+        alignas(64) float whole[most_tile_floats] = {};
+        start(whole, plan.columns, rows, column, count);
+        run_tile(a_tile, w, whole, plan.columns);
+        for (size_t r = 0; r < rows; ++r)
+            memcpy(to + r * columns, whole + r * plan.columns, count * sizeof *to);
+    }
+
+    void task(size_t number) {
+        const size_t tiles = quotient_up(a->rows, plan.rows);
+        const size_t panel_count = quotient_up(columns, plan.columns);
+        const size_t first = number / chunks * block_tiles;
+        const size_t count = smaller(block_tiles, tiles - first);
+        const size_t panel = number % chunks * chunk_panels;
+        const size_t end = smaller(panel + chunk_panels, panel_count);
+        const size_t size = plan.rows * plan.a_units();
+        uint32_t *block = new_units(count * size);
+        if (!block) {
+            no_memory = true;
+            return;
+        }
+        for (size_t t = 0; t < count; ++t)
+            lay_out_tile(plan, a, (first + t) * plan.rows, block + t * size);
+        for (size_t p = panel; p < end; ++p)
+            for (size_t t = 0; t < count; ++t)
+                multiply_tile(block + t * size, (first + t) * plan.rows, p);
+        free(block);
+    }
+};
+
+void run_task(void *context, size_t number) { ((multiplication *)context)->task(number); }
+
+// Blocks of rows while they give every thread some; else the panels are shared out too.
+void cut(multiplication *m, size_t threads) {
+    const size_t tiles = quotient_up(m->a->rows, m->plan.rows);
+    const size_t panels = quotient_up(m->columns, m->plan.columns);
+    const size_t tile_bytes = m->plan.rows * m->plan.a_units() * sizeof(uint32_t) + 1;
+    m->block_tiles = block_bytes / tile_bytes + 1;
+    if (threads > 1 && m->block_tiles > tiles / (4 * threads))
+        m->block_tiles = quotient_up(tiles, 4 * threads);
+    const size_t blocks = quotient_up(tiles, m->block_tiles);
+    const size_t wanted = threads > 1 ? quotient_up(4 * threads, blocks) : 1;
+    m->chunk_panels = quotient_up(panels, smaller(wanted, panels));
+    m->chunks = quotient_up(panels, m->chunk_panels);
+}
+
+} // namespace
+
+extern "C" size_t meshd_product_panel_units(const product_kernels *kernels, const packed_matrix *w,
+                                            size_t k, size_t beta_a, meshd_coding coding) {
+    const tile_plan plan = make_tile_plan(kernels, k, beta_a, w->beta, coding);
+    return quotient_up(w->rows, plan.columns) * plan.columns * plan.w_units();
+}
+
+extern "C" void meshd_product_prepare(const product_kernels *kernels, const packed_matrix *w,
+                                      size_t k, size_t beta_a, meshd_coding coding, size_t threads,
+                                      uint32_t *panels) {
+    const tile_plan plan = make_tile_plan(kernels, k, beta_a, w->beta, coding);
+    preparation p = {plan, w, panels};
+    meshd_parallel(quotient_up(w->rows, plan.columns), threads, prepare_panel, &p);
+}
+
+extern "C" int meshd_product(const product_kernels *kernels, const packed_matrix *a,
+                             const packed_matrix *w, const uint32_t *panels, size_t k,
+                             meshd_coding coding, const float *bias, size_t threads, float *out) {
+    if (a->rows == 0 || w->rows == 0) return MESHD_OK;
+    uint32_t *own = nullptr;
+    if (!panels) {
+        own = new_units(meshd_product_panel_units(kernels, w, k, a->beta, coding));
+        if (!own) return MESHD_NO_MEMORY;
+        meshd_product_prepare(kernels, w, k, a->beta, coding, threads, own);
+        panels = own;
+    }
+    multiplication m(kernels, make_tile_plan(kernels, k, a->beta, w->beta, coding), a, w->rows);
+    m.panels = panels;
+    m.bias = bias;
+    m.out = out;
+    cut(&m, threads);
+    const size_t blocks = quotient_up(quotient_up(a->rows, m.plan.rows), m.block_tiles);
+    meshd_parallel(blocks * m.chunks, threads, run_task, &m);
+    free(own);
+    return m.no_memory ? MESHD_NO_MEMORY : MESHD_OK;
+}
