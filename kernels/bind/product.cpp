@@ -26,7 +26,8 @@ void require_panels(const array<uint32_t, 1> &panels, const packed_matrix &w, si
                     size_t beta_a, meshd_coding coding) {
     panels.require_shape(
         {meshd_product_panel_units(&meshd_kernels()->product, &w, k, beta_a, coding)});
-    if (reinterpret_cast<uintptr_t>(panels.data()) % panel_alignment != 0)
+    const bool aligned = reinterpret_cast<uintptr_t>(panels.data()) % panel_alignment == 0;
+    if (panels.shape(0) && !aligned)
         value_error("panels: must be aligned to " + std::to_string(panel_alignment) + " bytes");
 }
 

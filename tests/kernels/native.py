@@ -44,10 +44,11 @@ def need(program: str) -> str:
     return path
 
 
-def run(command: Sequence[str | Path], **environment: str) -> Done:
+def run(command: Sequence[str | Path], cwd: Path | None = None, **environment: str) -> Done:
     """Run a command to its end, whatever its status."""
     return subprocess.run(
         command,
+        cwd=cwd,
         env=os.environ | environment,
         capture_output=True,
         text=True,
@@ -114,7 +115,7 @@ def _built(name: str, options: tuple[tuple[str, str], ...]) -> Path:
     cmake, build = need("cmake"), folder() / name
     defines = [f"-D{key}={value}" for key, value in options]
     for command in (
-        [cmake, "-S", KERNELS, "-B", build, "-DMESHD_PYTHON=OFF", "-DMESHD_SELFTEST=ON", *defines],
+        [cmake, "-S", KERNELS, "-B", build, "-DMESHD_SELFTEST=ON", *defines],
         [cmake, "--build", build, f"-j{len(os.sched_getaffinity(0))}"],
     ):
         done = run(command)

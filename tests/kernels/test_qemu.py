@@ -35,6 +35,7 @@ def arm() -> Path:
     """The test program for 64-bit Arm."""
     return native.built(
         "aarch64",
+        MESHD_PYTHON="OFF",
         CMAKE_SYSTEM_NAME="Linux",
         CMAKE_SYSTEM_PROCESSOR="aarch64",
         CMAKE_CXX_COMPILER=native.need("aarch64-linux-gnu-g++"),
