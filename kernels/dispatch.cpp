@@ -13,6 +13,9 @@
 #if MESHD_HAVE_AVX2
 #include "avx2/stream.h"
 #endif
+#if MESHD_HAVE_AVX512BW
+#include "avx512bw/stream.h"
+#endif
 #if MESHD_HAVE_AVX512
 #include "avx512/product.h"
 #endif
@@ -44,9 +47,16 @@ void overlay_avx2(kernel_table *table) {
 }
 #endif
 
+#if MESHD_HAVE_AVX512BW
+void overlay_avx512bw(kernel_table *table) {
+    overlay_avx2(table);
+    meshd_overlay_stream_avx512bw(&table->stream);
+}
+#endif
+
 #if MESHD_HAVE_AVX512
 void overlay_avx512(kernel_table *table) {
-    overlay_avx2(table);
+    overlay_avx512bw(table);
     meshd_overlay_product_avx512(&table->product);
 }
 #endif
@@ -61,6 +71,9 @@ void overlay_neon(kernel_table *table) {
 const instruction_set sets[] = {
 #if MESHD_HAVE_AVX512
     {"avx512", meshd_cpu_runs_avx512, overlay_avx512},
+#endif
+#if MESHD_HAVE_AVX512BW
+    {"avx512bw", meshd_cpu_runs_avx512bw, overlay_avx512bw},
 #endif
 #if MESHD_HAVE_AVX2
     {"avx2", meshd_cpu_runs_avx2, overlay_avx2},

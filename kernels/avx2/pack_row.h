@@ -1,4 +1,5 @@
-/* One row of floats to bits and segment scales: what pack and carry_binarize share.
+/* One row of floats to bits and segment scales: what pack, carry and the updates of latents
+ * share.
  *
  * The bits go by words, the scales by segments, and both from one reading of the row where a
  * segment starts on a word. Where segments start inside words, the segments that end in a word are
@@ -52,43 +53,43 @@ template <class Coding> inline uint64_t take(__m256 x, __m256 *sum) {
     return (uint64_t)(uint32_t)_mm256_movemask_ps(Coding::test(x));
 }
 
-// The word of x[0..count), 1 <= count <= 64, whose first element is a multiple of 16 from its
-// segment's start; adds the magnitudes to the segment's sums. A masked-off lane holds +0, which
-// `signed` would count as a set bit: hence the mask at the end.
-template <class Coding>
-inline uint64_t take_word(const float *x, size_t count, lane_sums *sums) {
+// The word of elements i .. i+count-1, 1 <= count <= 64, i a multiple of 64; adds their magnitudes to
+// the segment's sums. Lanes that are cut off hold +0, which `signed` would count as a set bit: hence
+// the mask at the end.
+template <class Coding, class Values>
+inline uint64_t take_word(size_t i, size_t count, lane_sums *sums, Values &values) {
     uint64_t word = 0;
     if (count == 64) {
-        for (size_t i = 0; i < 64; i += 2 * width) {
-            word |= take<Coding>(_mm256_loadu_ps(x + i), &sums->low) << i;
-            word |= take<Coding>(_mm256_loadu_ps(x + i + width), &sums->high) << (i + width);
+        for (size_t at = 0; at < 64; at += 2 * width) {
+            word |= take<Coding>(values(i + at, width), &sums->low) << at;
+            word |= take<Coding>(values(i + at + width, width), &sums->high) << (at + width);
         }
         return word;
     }
-    for (size_t i = 0; i < count; i += width) {
-        __m256 *sum = i / width % 2 ? &sums->high : &sums->low;
-        word |= take<Coding>(load(x + i, smaller(width, count - i)), sum) << i;
+    for (size_t at = 0; at < count; at += width) {
+        __m256 *sum = at / width % 2 ? &sums->high : &sums->low;
+        word |= take<Coding>(values(i + at, smaller(width, count - at)), sum) << at;
     }
     return word & ~(uint64_t)0 >> (64 - count);
 }
 
-// prepare(first element, count) is called before a word's elements are read: it may write them.
-template <class Coding, class Prepare>
+// values(i, lanes) gives the elements i .. i+lanes-1 of the row, zeros behind them; it is called
+// once for each group, in order, and when it returns they stand in x, too.
+template <class Coding, class Values>
 inline void pack_row(const float *x, size_t k, size_t beta, uint64_t *words, float *scales,
-                     Prepare prepare) {
+                     Values values) {
     const bool by_words = beta % 64 == 0 || beta >= k;
     lane_sums sums;
     size_t begin = 0; // of the segment that is being summed
+    size_t length = smaller(beta, k);
     for (size_t i = 0; i < k; i += 64) {
         const size_t count = smaller(64, k - i);
-        prepare(i, count);
-        *words++ = take_word<Coding>(x + i, count, &sums);
-        for (;;) {
-            const size_t length = smaller(beta, k - begin);
-            if (begin == k || begin + length > i + count) break;
+        *words++ = take_word<Coding>(i, count, &sums, values);
+        while (begin < k && begin + length <= i + count) {
             *scales++ = by_words ? sums.mean(length) : mean_abs(x + begin, length);
             sums = lane_sums();
             begin += length;
+            length = smaller(beta, k - begin);
         }
     }
 }

@@ -4,60 +4,100 @@
 
 namespace {
 
-// Adds to the counters of words i..i+3; returns the carries that found no plane.
-inline __m256i add_four_words(uint64_t *planes, size_t count, size_t words, size_t i,
-                              __m256i carry) {
-    for (size_t p = 0; p < count; ++p) {
-        __m256i *at = (__m256i *)(planes + p * words + i);
-        const __m256i plane = _mm256_loadu_si256(at);
-        _mm256_storeu_si256(at, _mm256_xor_si256(plane, carry));
-        carry = _mm256_and_si256(plane, carry);
-    }
-    return carry;
+inline __m256i sum_of(__m256i a, __m256i b, __m256i c) {
+    return _mm256_xor_si256(_mm256_xor_si256(a, b), c);
+}
+inline __m256i carry_of(__m256i a, __m256i b, __m256i c) {
+    const __m256i one = _mm256_xor_si256(a, b);
+    return _mm256_or_si256(_mm256_and_si256(a, b), _mm256_and_si256(one, c));
 }
 
-inline uint64_t add_word(uint64_t *planes, size_t count, size_t words, size_t i, uint64_t carry) {
-    for (size_t p = 0; p < count; ++p) {
-        const uint64_t plane = planes[p * words + i];
-        planes[p * words + i] = plane ^ carry;
-        carry &= plane;
+// The planes of four words' counters.
+struct counters {
+    uint64_t *at;
+    size_t count, words, lanes;
+
+    // Plane p += addend; returns the carry into the next plane.
+    __m256i add(size_t p, __m256i addend, __m256i carry) const {
+        uint64_t *plane = at + p * words;
+        const __m256i old = load_words(plane, lanes);
+        store_words(plane, lanes, sum_of(old, addend, carry));
+        return carry_of(old, addend, carry);
     }
-    return carry;
+
+    // Adds a number of `given` bit planes; returns what found no room.
+    template <class Addend> __m256i add_number(size_t given, Addend addend) const {
+        __m256i carry = _mm256_setzero_si256();
+        for (size_t p = 0; p < smaller(given, count); ++p) carry = add(p, addend(p), carry);
+        for (size_t p = given; p < count; ++p) carry = add(p, _mm256_setzero_si256(), carry);
+        for (size_t p = count; p < given; ++p) carry = _mm256_or_si256(carry, addend(p));
+        return carry;
+    }
+};
+
+// Calls body(counters of the next four words, first word); it returns what found no room.
+template <class Body>
+inline int each_four_words(uint64_t *planes, size_t count, size_t words, Body body) {
+    __m256i lost = _mm256_setzero_si256();
+    for (size_t i = 0; i < words; i += 4) {
+        const counters here = {planes + i, count, words, smaller(4, words - i)};
+        lost = _mm256_or_si256(lost, body(here, i));
+    }
+    return _mm256_testz_si256(lost, lost) ? MESHD_OK : MESHD_OVERFLOW;
+}
+
+// Eight voters' bits to the four planes of their number, 0..8: a tree of carry-save adders.
+//     b0+b1+b2 = 2 c0 + s0,  b3+b4+b5 = 2 c1 + s1,  s0+s1+b6 = 2 c2 + s2,  s2+b7 = 2 c3 + number[0]
+//     c0+c1+c2 = 2 d0 + t,   t+c3 = 2 d1 + number[1],   d0+d1 = 2 number[3] + number[2]
+inline void number_of_eight(const __m256i b[8], __m256i number[4]) {
+    const __m256i s0 = sum_of(b[0], b[1], b[2]), c0 = carry_of(b[0], b[1], b[2]);
+    const __m256i s1 = sum_of(b[3], b[4], b[5]), c1 = carry_of(b[3], b[4], b[5]);
+    const __m256i s2 = sum_of(s0, s1, b[6]), c2 = carry_of(s0, s1, b[6]);
+    const __m256i c3 = _mm256_and_si256(s2, b[7]);
+    const __m256i t = sum_of(c0, c1, c2), d0 = carry_of(c0, c1, c2);
+    const __m256i d1 = _mm256_and_si256(t, c3);
+    number[0] = _mm256_xor_si256(s2, b[7]);
+    number[1] = _mm256_xor_si256(t, c3);
+    number[2] = _mm256_xor_si256(d0, d1);
+    number[3] = _mm256_and_si256(d0, d1);
+}
+
+// One pass for up to eight voters; those that are missing vote 0.
+inline int add_eight(uint64_t *planes, size_t count, size_t words, const uint64_t *bits,
+                     size_t voters) {
+    return each_four_words(planes, count, words, [=](const counters &here, size_t i) {
+        __m256i voter[8], number[4];
+        for (size_t v = 0; v < 8; ++v)
+            voter[v] = v < voters ? load_words(bits + v * words + i, here.lanes)
+                                  : _mm256_setzero_si256();
+        number_of_eight(voter, number);
+        return here.add_number(4, [&](size_t p) { return number[p]; });
+    });
 }
 
 } // namespace
 
 extern "C" int meshd_planes_add_b1_avx2(uint64_t *planes, size_t count, size_t words,
-                                        const uint64_t *bits) {
-    __m256i lost = _mm256_setzero_si256();
-    uint64_t lost_tail = 0;
-    size_t i = 0;
-    for (; i + 4 <= words; i += 4) {
-        const __m256i carry = _mm256_loadu_si256((const __m256i *)(bits + i));
-        lost = _mm256_or_si256(lost, add_four_words(planes, count, words, i, carry));
-    }
-    for (; i < words; ++i) lost_tail |= add_word(planes, count, words, i, bits[i]);
-    return lost_tail || !_mm256_testz_si256(lost, lost) ? MESHD_OVERFLOW : MESHD_OK;
+                                            const uint64_t *bits) {
+    return meshd_planes_sum_b1_avx2(planes, count, words, bits, 1);
 }
 
-extern "C" int meshd_apply_votes_f32_avx2(const uint64_t *planes, size_t count, size_t members,
-                                          const float *scale, size_t n, size_t gamma,
-                                          float *out) {
-    const size_t words = (n + 63) / 64;
-    const __m256i voters = _mm256_set1_epi32((int)members);
-    const __m256 divisor = _mm256_cvtepi32_ps(voters);
-    __m256i excess = _mm256_setzero_si256();
-    each_group(n, gamma, [=, &excess](size_t i, size_t lanes, size_t segment) {
-        __m256i votes = _mm256_setzero_si256();
-        for (size_t p = 0; p < count; ++p) {
-            const __m256i set = lanes_of(bits_at(planes + p * words, i, lanes));
-            votes = _mm256_or_si256(votes, _mm256_and_si256(set, _mm256_set1_epi32(1 << p)));
-        }
-        const __m256i over = _mm256_cmpgt_epi32(votes, voters);
-        excess = _mm256_or_si256(excess, _mm256_and_si256(over, first_lanes(lanes)));
-        const __m256i balance = _mm256_sub_epi32(_mm256_add_epi32(votes, votes), voters);
-        const __m256 ratio = _mm256_div_ps(_mm256_cvtepi32_ps(balance), divisor);
-        store(out + i, lanes, _mm256_mul_ps(_mm256_broadcast_ss(scale + segment), ratio));
+extern "C" int meshd_planes_add_many_b1_avx2(uint64_t *planes, size_t count, size_t words,
+                                                 const uint64_t *bits, size_t voters) {
+    int status = MESHD_OK;
+    for (size_t v = 0; v < voters; v += 8) {
+        const size_t now = smaller(8, voters - v);
+        if (add_eight(planes, count, words, bits + v * words, now) != MESHD_OK)
+            status = MESHD_OVERFLOW;
+    }
+    return status;
+}
+
+extern "C" int meshd_planes_sum_b1_avx2(uint64_t *planes, size_t count, size_t words,
+                                            const uint64_t *other, size_t other_count) {
+    return each_four_words(planes, count, words, [=](const counters &here, size_t i) {
+        return here.add_number(other_count, [=](size_t p) {
+            return load_words(other + p * words + i, here.lanes);
+        });
     });
-    return _mm256_testz_si256(excess, excess) ? MESHD_OK : MESHD_OVERFLOW;
 }

@@ -33,6 +33,30 @@ inline void store(float *p, size_t lanes, __m256 x) {
         _mm256_maskstore_ps(p, first_lanes(lanes), x);
 }
 
+// x with zeros behind the first lanes.
+inline __m256 first_of(size_t lanes, __m256 x) {
+    return lanes == width ? x : _mm256_and_ps(x, _mm256_castsi256_ps(first_lanes(lanes)));
+}
+
+// All ones in the first `lanes` of four words.
+inline __m256i first_words(size_t lanes) {
+    static const int64_t window[8] = {-1, -1, -1, -1, 0, 0, 0, 0};
+    return _mm256_loadu_si256((const __m256i *)(window + 4 - lanes));
+}
+
+// Four words, or the first of them.
+inline __m256i load_words(const uint64_t *p, size_t lanes) {
+    return lanes == 4 ? _mm256_loadu_si256((const __m256i *)p)
+                      : _mm256_maskload_epi64((const long long *)p, first_words(lanes));
+}
+
+inline void store_words(uint64_t *p, size_t lanes, __m256i x) {
+    if (lanes == 4)
+        _mm256_storeu_si256((__m256i *)p, x);
+    else
+        _mm256_maskstore_epi64((long long *)p, first_words(lanes), x);
+}
+
 inline __m256 magnitude(__m256 x) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), x); }
 
 // Bits i, i+1, .. i+7 of a packed row in the low byte; those from `lanes` on are arbitrary. Reads
@@ -50,10 +74,14 @@ inline __m256i lanes_of(uint32_t byte) {
     return _mm256_cmpeq_epi32(_mm256_and_si256(_mm256_set1_epi32((int)byte), select), select);
 }
 
+// x where the lane is all ones, -x where it is all zeros.
+inline __m256 signed_like(__m256 x, __m256 lanes) {
+    return _mm256_xor_ps(x, _mm256_andnot_ps(lanes, _mm256_set1_ps(-0.0f)));
+}
+
 // x where the bit is 1, -x where it is 0.
 inline __m256 signed_by(__m256 x, uint32_t byte) {
-    const __m256 negative = _mm256_set1_ps(-0.0f);
-    return _mm256_xor_ps(x, _mm256_andnot_ps(_mm256_castsi256_ps(lanes_of(byte)), negative));
+    return signed_like(x, _mm256_castsi256_ps(lanes_of(byte)));
 }
 
 // Cuts elements 0..n-1 into segments, and these into groups of at most 8: calls

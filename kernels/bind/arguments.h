@@ -94,6 +94,35 @@ template <class T, size_t N> class array {
     nb::ndarray<T, nb::ndim<N>, nb::c_contig, nb::device::cpu> held_;
 };
 
+/* A CPU matrix whose rows are dense but may lie apart, in ascending order: columns of a wider one. */
+template <class T> class rows_apart {
+  public:
+    rows_apart(nb::handle h, const char *name) : name_(name) {
+        if (!nb::try_cast(h, held_, false))
+            refuse(h, name_, nb::dtype<std::remove_const_t<T>>(), 2);
+        if (reinterpret_cast<uintptr_t>(data()) % alignof(T) != 0)
+            value_error(name_ + ": is not aligned to its element type: pass a copy");
+        const bool dense = held_.shape(1) < 2 || held_.stride(1) == 1;
+        const bool ascending = held_.shape(0) < 2 || held_.stride(0) >= (int64_t)held_.shape(1);
+        if (!dense || !ascending)
+            value_error(name_ + ": is not C-contiguous within its rows, or these overlap or descend: "
+                                "pass a copy");
+    }
+
+    T *data() const { return held_.data(); }
+    size_t stride() const { return held_.shape(0) < 2 ? 0 : (size_t)held_.stride(0); }
+
+    void require_shape(size_t rows, size_t columns) const {
+        if (held_.shape(0) != rows || held_.shape(1) != columns)
+            value_error(name_ + ": expected shape " + shape_text({rows, columns}) + ", got " +
+                        shape_text({held_.shape(0), held_.shape(1)}));
+    }
+
+  private:
+    std::string name_;
+    nb::ndarray<T, nb::ndim<2>, nb::device::cpu> held_;
+};
+
 inline size_t words_of(size_t n) { return (n + 63) / 64; }
 inline size_t segments_of(size_t k, size_t beta) { return k / beta + (k % beta != 0); }
 

@@ -36,6 +36,7 @@ NB_MODULE(_kernels, m) {
         }
     }
     bind_stream(m);
+    bind_votes(m);
     bind_product(m);
     m.def("isa", [] { return meshd_kernels()->isa; });
     m.def("list_isas", [] {

@@ -30,6 +30,7 @@ inline void def(nb::module_ &m, const char *name, Result (*f)(Handles...)) {
 
 /* Each adds its part to the extension module. */
 void bind_stream(nb::module_ &m);
+void bind_votes(nb::module_ &m);
 void bind_product(nb::module_ &m);
 
 #endif

@@ -1,4 +1,4 @@
-// Binarize and pack, and what the ring does to bits: include/meshd_stream.h for Python.
+// Binarize and pack, and what is carried over: include/meshd_stream.h for Python. Votes: votes.cpp.
 #include "meshd_kernels.h"
 #include "packed.h"
 
@@ -30,6 +30,15 @@ void unpack(nb::handle words, nb::handle scales, nb::handle beta, nb::handle k_a
     (meshd_kernels()->stream.*slot)(&m.matrix, k, out.data());
 }
 
+void segment_means(nb::handle x_arg, nb::handle beta_arg, nb::handle means_arg) {
+    const array<const float, 2> x(x_arg, "x");
+    const array<float, 2> means(means_arg, "out");
+    const size_t rows = x.shape(0), k = x.shape(1), beta = segment_length(beta_arg, k, "beta");
+    means.require_shape({rows, segments_of(k, beta)});
+    nb::gil_scoped_release others_run;
+    meshd_kernels()->stream.segment_means(x.data(), rows, k, beta, means.data());
+}
+
 void carry_binarize(nb::handle grad_arg, nb::handle carried_arg, nb::handle weight_arg,
                     nb::handle gamma_arg, nb::handle bits_arg, nb::handle means_arg) {
     const array<const float, 1> grad(grad_arg, "grad");
@@ -42,8 +51,8 @@ void carry_binarize(nb::handle grad_arg, nb::handle carried_arg, nb::handle weig
     bits.require_shape({words_of(n)});
     means.require_shape({segments_of(n, gamma)});
     nb::gil_scoped_release others_run;
-    meshd_kernels()->stream.carry_binarize(grad.data(), carried.data(), n, weight, gamma, bits.data(),
-                                    means.data());
+    meshd_kernels()->stream.carry_binarize(grad.data(), carried.data(), n, weight, gamma,
+                                           bits.data(), means.data());
 }
 
 void carry_settle(nb::handle carried_arg, nb::handle bits_arg, nb::handle scale_arg,
@@ -58,42 +67,23 @@ void carry_settle(nb::handle carried_arg, nb::handle bits_arg, nb::handle scale_
     meshd_kernels()->stream.carry_settle(carried.data(), bits.data(), scale.data(), n, gamma);
 }
 
-void planes_add(nb::handle planes_arg, nb::handle bits_arg) {
-    const array<uint64_t, 2> planes(planes_arg, "planes");
-    const array<const uint64_t, 1> bits(bits_arg, "bits");
-    const size_t count = planes.shape(0), words = planes.shape(1);
-    bits.require_shape({words});
-    int status;
-    {
-        nb::gil_scoped_release others_run;
-        status = meshd_kernels()->stream.planes_add(planes.data(), count, words, bits.data());
-    }
-    if (status == MESHD_OVERFLOW)
-        value_error("planes: a counter of " + std::to_string(count) +
-                    " planes had no room for one more vote; its contents are now void");
-}
-
-void apply_votes(nb::handle planes_arg, nb::handle members_arg, nb::handle scale_arg,
-                 nb::handle gamma_arg, nb::handle n_arg, nb::handle out_arg) {
-    const size_t members = bounded(members_arg, 1, 65535, "members");
-    const size_t n = bounded(n_arg, 0, INT64_MAX, "n");
-    const size_t gamma = segment_length(gamma_arg, n, "gamma");
-    const array<const uint64_t, 2> planes(planes_arg, "planes");
+void feedback_binarize(nb::handle grad_arg, nb::handle carried_arg, nb::handle weight_arg,
+                       nb::handle scale_arg, nb::handle gamma_arg, nb::handle bits_arg,
+                       nb::handle means_arg) {
+    const array<const float, 1> grad(grad_arg, "grad");
+    const array<float, 1> carried(carried_arg, "carried");
     const array<const float, 1> scale(scale_arg, "scale");
-    const array<float, 1> out(out_arg, "out");
-    size_t count = 0; // bit_length(members)
-    while (members >> count) ++count;
-    planes.require_shape({count, words_of(n)});
+    const array<uint64_t, 1> bits(bits_arg, "out_bits");
+    const array<float, 1> means(means_arg, "out_means");
+    const size_t n = grad.shape(0), gamma = segment_length(gamma_arg, n, "gamma");
+    const float weight = (float)number(weight_arg, "weight");
+    carried.require_shape({n});
     scale.require_shape({segments_of(n, gamma)});
-    out.require_shape({n});
-    int status;
-    {
-        nb::gil_scoped_release others_run;
-        status = meshd_kernels()->stream.apply_votes(planes.data(), count, members, scale.data(), n,
-                                              gamma, out.data());
-    }
-    if (status == MESHD_OVERFLOW)
-        value_error("planes: a count is larger than members = " + std::to_string(members));
+    bits.require_shape({words_of(n)});
+    means.require_shape({segments_of(n, gamma)});
+    nb::gil_scoped_release others_run;
+    meshd_kernels()->stream.feedback_binarize(grad.data(), carried.data(), n, weight, gamma,
+                                              scale.data(), bits.data(), means.data());
 }
 
 } // namespace
@@ -101,10 +91,10 @@ void apply_votes(nb::handle planes_arg, nb::handle members_arg, nb::handle scale
 void bind_stream(nb::module_ &m) {
     def(m, "pack_signed", pack<&stream_kernels::pack_signed>);
     def(m, "pack_unipolar", pack<&stream_kernels::pack_unipolar>);
+    def(m, "segment_means", segment_means);
     def(m, "unpack_signed", unpack<&stream_kernels::unpack_signed>);
     def(m, "unpack_unipolar", unpack<&stream_kernels::unpack_unipolar>);
     def(m, "carry_binarize", carry_binarize);
     def(m, "carry_settle", carry_settle);
-    def(m, "planes_add", planes_add);
-    def(m, "apply_votes", apply_votes);
+    def(m, "feedback_binarize", feedback_binarize);
 }

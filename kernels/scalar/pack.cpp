@@ -1,11 +1,10 @@
 // Floats to bits and segment scales, and back: the definition of H_beta.
 #include "stream.h"
+#include "bits.h"
 
 namespace {
 
-size_t smaller(size_t a, size_t b) { return a < b ? a : b; }
-
-// mean |x[i]|, 0 <= i < n, in the order that meshd_kernels.h prescribes.
+// mean |x[i]|, 0 <= i < n, in the order that meshd_layout.h prescribes.
 float mean_abs(const float *x, size_t n) {
     float lane[16] = {0};
     for (size_t i = 0; i < n; ++i) lane[i % 16] += __builtin_fabsf(x[i]);
@@ -36,10 +35,8 @@ template <bool is_signed> void unpack(const packed_matrix *m, size_t k, float *o
     const float *scale = m->scales;
     for (size_t r = 0; r < m->rows; ++r, words += (k + 63) / 64)
         for (size_t begin = 0; begin < k; begin += m->beta, ++scale)
-            for (size_t i = begin; i < begin + smaller(m->beta, k - begin); ++i) {
-                const bool bit = words[i / 64] >> (i % 64) & 1;
-                *out++ = bit ? *scale : is_signed ? -*scale : 0.0f;
-            }
+            for (size_t i = begin; i < begin + smaller(m->beta, k - begin); ++i)
+                *out++ = bit_at(words, i) ? *scale : is_signed ? -*scale : 0.0f;
 }
 
 } // namespace
@@ -60,4 +57,11 @@ extern "C" void meshd_unpack_signed_f32_scalar(const packed_matrix *m, size_t k,
 
 extern "C" void meshd_unpack_unipolar_f32_scalar(const packed_matrix *m, size_t k, float *out) {
     unpack<false>(m, k, out);
+}
+
+extern "C" void meshd_segment_means_f32_scalar(const float *x, size_t rows, size_t k, size_t beta,
+                                               float *means) {
+    for (size_t r = 0; r < rows; ++r, x += k)
+        for (size_t begin = 0; begin < k; begin += beta)
+            *means++ = mean_abs(x + begin, smaller(beta, k - begin));
 }

@@ -5,6 +5,7 @@ from meshd.bits.product import Units
 
 def pack_signed(x: Floats, beta: int, out_words: Words, out_scales: Floats, /) -> None: ...
 def pack_unipolar(x: Floats, beta: int, out_words: Words, out_scales: Floats, /) -> None: ...
+def segment_means(x: Floats, beta: int, out: Floats, /) -> None: ...
 def unpack_signed(words: Words, scales: Floats, beta: int, k: int, out: Floats, /) -> None: ...
 def unpack_unipolar(words: Words, scales: Floats, beta: int, k: int, out: Floats, /) -> None: ...
 def carry_binarize(
@@ -17,9 +18,81 @@ def carry_binarize(
     /,
 ) -> None: ...
 def carry_settle(carried: Floats, bits: Words, scale: Floats, gamma: int, /) -> None: ...
+def feedback_binarize(
+    grad: Floats,
+    carried: Floats,
+    weight: float,
+    scale: Floats,
+    gamma: int,
+    out_bits: Words,
+    out_means: Floats,
+    /,
+) -> None: ...
 def planes_add(planes: Words, bits: Words, /) -> None: ...
+def planes_add_many(planes: Words, bits: Words, /) -> None: ...
+def planes_sum(planes: Words, other: Words, /) -> None: ...
 def apply_votes(
     planes: Words, members: int, scale: Floats, gamma: int, n: int, out: Floats, /
+) -> None: ...
+def votes_sgd(
+    planes: Words,
+    members: int,
+    scale: Floats,
+    gamma: int,
+    velocity: Floats,
+    momentum: float,
+    rate: float,
+    latents: Floats,
+    cut: float | None,
+    beta: int,
+    out_words: Words,
+    out_scales: Floats,
+    /,
+) -> None: ...
+def votes_sgd_dense(
+    planes: Words,
+    members: int,
+    scale: Floats,
+    gamma: int,
+    velocity: Floats,
+    momentum: float,
+    rate: float,
+    latents: Floats,
+    /,
+) -> None: ...
+def votes_adam(
+    planes: Words,
+    members: int,
+    scale: Floats,
+    gamma: int,
+    first: Floats,
+    second: Floats,
+    decay_1: float,
+    decay_2: float,
+    epsilon: float,
+    second_scale: float,
+    rate: float,
+    latents: Floats,
+    cut: float | None,
+    beta: int,
+    out_words: Words,
+    out_scales: Floats,
+    /,
+) -> None: ...
+def votes_adam_dense(
+    planes: Words,
+    members: int,
+    scale: Floats,
+    gamma: int,
+    first: Floats,
+    second: Floats,
+    decay_1: float,
+    decay_2: float,
+    epsilon: float,
+    second_scale: float,
+    rate: float,
+    latents: Floats,
+    /,
 ) -> None: ...
 def isa() -> str: ...
 def list_isas() -> list[str]: ...

@@ -19,14 +19,24 @@ from meshd.bits.product import (
     product_unipolar,
 )
 from meshd.bits.stream import (
-    apply_votes,
     carry_binarize,
     carry_settle,
+    feedback_binarize,
     pack_signed,
     pack_unipolar,
-    planes_add,
+    segment_means,
     unpack_signed,
     unpack_unipolar,
+)
+from meshd.bits.votes import (
+    apply_votes,
+    planes_add,
+    planes_add_many,
+    planes_sum,
+    votes_adam,
+    votes_adam_dense,
+    votes_sgd,
+    votes_sgd_dense,
 )
 
 __all__ = [
@@ -34,18 +44,26 @@ __all__ = [
     "apply_votes",
     "carry_binarize",
     "carry_settle",
+    "feedback_binarize",
     "isa",
     "list_isas",
     "pack_signed",
     "pack_unipolar",
     "planes_add",
+    "planes_add_many",
+    "planes_sum",
     "prepare_signed",
     "prepare_unipolar",
     "product_signed",
     "product_unipolar",
+    "segment_means",
     "segments",
     "unpack_signed",
     "unpack_unipolar",
     "use_isa",
+    "votes_adam",
+    "votes_adam_dense",
+    "votes_sgd",
+    "votes_sgd_dense",
     "words",
 ]

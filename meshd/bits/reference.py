@@ -168,6 +168,20 @@ def carry_settle(carried: Floats, bits: Words, scale: Floats, gamma: int) -> Non
     carried -= unpack_signed(bits[None, :], scale[None, :], gamma, carried.size)[0]
 
 
+def feedback_binarize(
+    grad: Floats, carried: Floats, weight: float, scale: Floats, gamma: int
+) -> tuple[Words, Floats]:
+    """Both of the above with a scale known beforehand."""
+    bits, means = carry_binarize(grad, carried, weight, gamma)
+    carry_settle(carried, bits, scale, gamma)
+    return bits, means
+
+
+def segment_means(x: Floats, beta: int) -> Floats:
+    """Scales alone."""
+    return mean_abs(x, beta)
+
+
 def planes_counts(planes: Words, n: int) -> npt.NDArray[np.uint16]:
     """The counts (n) that bit planes (P, words(n)) hold, P <= 16: plane p weighs 2^p."""
     counts = np.zeros(n, np.uint16)
@@ -178,8 +192,19 @@ def planes_counts(planes: Words, n: int) -> npt.NDArray[np.uint16]:
 
 def planes_add(planes: Words, bits: Words) -> None:
     """Count one voter, in place. ValueError when a counter overflows."""
-    n = bits.size * WORD_BITS
-    counts = planes_counts(planes, n).astype(np.int64) + unpack_bits(bits[None, :], n)[0]
+    planes_sum(planes, bits[None, :])
+
+
+def planes_add_many(planes: Words, bits: Words) -> None:
+    """Count the voters (V, W) one by one, in place. ValueError when a counter overflows."""
+    for voter in bits:
+        planes_add(planes, voter)
+
+
+def planes_sum(planes: Words, other: Words) -> None:
+    """Add counts, in place. ValueError when a counter overflows."""
+    n = planes.shape[1] * WORD_BITS
+    counts = planes_counts(planes, n).astype(np.int64) + planes_counts(other, n)
     if counts.size and counts.max() >> len(planes):
         raise ValueError("planes: overflow")
     for p, plane in enumerate(planes):
@@ -193,3 +218,54 @@ def apply_votes(planes: Words, members: int, scale: Floats, gamma: int, n: int) 
         raise ValueError("planes: a count is larger than members")
     ratio = (2 * votes - members).astype(np.float32) / np.float32(members)
     return spread(scale, gamma, n) * ratio
+
+
+def votes_sgd(
+    planes: Words,
+    members: int,
+    scale: Floats,
+    gamma: int,
+    velocity: Floats,
+    momentum: float,
+    rate: float,
+    latents: Floats,
+    cut: float | None,
+    beta: int,
+) -> tuple[Words, Floats]:
+    """velocity and latents in place, each product, sum and difference rounded; then pack."""
+    g = _cut_votes(planes, members, scale, gamma, latents, cut)
+    velocity[:] = velocity * np.float32(momentum) + g
+    latents -= velocity * np.float32(rate)
+    return pack_signed(latents, beta)
+
+
+def votes_adam(
+    planes: Words,
+    members: int,
+    scale: Floats,
+    gamma: int,
+    first: Floats,
+    second: Floats,
+    decay_1: float,
+    decay_2: float,
+    epsilon: float,
+    second_scale: float,
+    rate: float,
+    latents: Floats,
+    cut: float | None,
+    beta: int,
+) -> tuple[Words, Floats]:
+    """first, second and latents in place, each operation rounded; then pack."""
+    g = _cut_votes(planes, members, scale, gamma, latents, cut)
+    first[:] = first * np.float32(decay_1) + g * np.float32(1.0 - decay_1)
+    second[:] = second * np.float32(decay_2) + (g * g) * np.float32(1.0 - decay_2)
+    root = np.sqrt(second * np.float32(second_scale))
+    latents -= first / (root + np.float32(epsilon)) * np.float32(rate)
+    return pack_signed(latents, beta)
+
+
+def _cut_votes(
+    planes: Words, members: int, scale: Floats, gamma: int, latents: Floats, cut: float | None
+) -> Floats:
+    g = apply_votes(planes, members, scale, gamma, latents.size).reshape(latents.shape)
+    return g if cut is None else g * (np.abs(latents) <= np.float32(cut)).astype(np.float32)

@@ -1,11 +1,11 @@
-"""Binarize, pack, and what the ring does to bits. Rules for all of it: `meshd.bits.ops`."""
+"""Binarize, pack, and what is carried over. Rules for all of it: `meshd.bits.ops`."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from meshd.bits import _kernels
-from meshd.bits.arguments import length, matrix, segment_count, size
+from meshd.bits.arguments import length, matrix, segment_count
 from meshd.bits.layout import Floats, Words, words
 
 
@@ -14,7 +14,9 @@ def pack_signed(
 ) -> tuple[Words, Floats]:
     """Binarize x (R, K) to {-1, +1}: bit = x >= 0, scale = mean |x| of its segment of beta.
 
-    -0.0 gives 1, NaN gives 0. Returns words (R, W(K)), scales (R, S(K, beta)).
+    -0.0 gives 1. NaN gives 0, and its segment's scale is NaN, so no product with that segment is a
+    number; an infinity's segment has scale +infinity. Returns words (R, W(K)), scales
+    (R, S(K, beta)).
     """
     out_words, out_scales = _pack_outputs(x, beta, out_words, out_scales)
     _kernels.pack_signed(x, beta, out_words, out_scales)
@@ -66,11 +68,7 @@ def carry_binarize(
     roundings. Returns bits (W(n)) = carried >= 0 and means (S(n, gamma)) = mean |carried| of each
     segment: this member's share of the scale. `carry_settle` completes the step.
     """
-    n = length(grad, 1, "grad")
-    out_bits = np.empty(words(n), np.uint64) if out_bits is None else out_bits
-    out_means = (
-        np.empty(segment_count(n, gamma, "gamma"), np.float32) if out_means is None else out_means
-    )
+    out_bits, out_means = _carry_outputs(grad, gamma, out_bits, out_means)
     _kernels.carry_binarize(grad, carried, weight, gamma, out_bits, out_means)
     return out_bits, out_means
 
@@ -83,25 +81,46 @@ def carry_settle(carried: Floats, bits: Words, scale: Floats, gamma: int) -> Non
     _kernels.carry_settle(carried, bits, scale, gamma)
 
 
-def planes_add(planes: Words, bits: Words) -> None:
-    """Count one voter: planes (P, W), in place, holds element i's count as bit i of each plane.
+def feedback_binarize(
+    grad: Floats,
+    carried: Floats,
+    weight: float,
+    scale: Floats,
+    gamma: int,
+    *,
+    out_bits: Words | None = None,
+    out_means: Floats | None = None,
+) -> tuple[Words, Floats]:
+    """Binarize with a scale that is known beforehand, and carry the error, in one pass.
 
-    Plane p weighs 2^p; bits (W). ValueError when a counter overflows: planes are then void.
+    v = grad * weight + carried, weight rounded to float32, two roundings; bit = v >= 0; carried
+    (n), in place, = v - scale where the bit is 1, v + scale where it is 0. Returns bits (W(n)) and
+    means (S(n, gamma)) = mean |v| of each segment, of which the next step's scale is made; they
+    are all finite unless some v is not (or magnitudes add up beyond float32). scale (S(n, gamma)).
     """
-    _kernels.planes_add(planes, bits)
+    out_bits, out_means = _carry_outputs(grad, gamma, out_bits, out_means)
+    _kernels.feedback_binarize(grad, carried, weight, scale, gamma, out_bits, out_means)
+    return out_bits, out_means
 
 
-def apply_votes(
-    planes: Words, members: int, scale: Floats, gamma: int, n: int, *, out: Floats | None = None
-) -> Floats:
-    """The ring's aggregate (n): scale * (2 V - members) / members, V the counts of n elements.
-
-    planes (bit_length(members), W(n)), scale (S(n, gamma)), 1 <= members <= 65535. The quotient is
-    rounded to float32, then the product. ValueError when a count is larger than members.
-    """
-    out = np.empty(size(n, "n"), np.float32) if out is None else out
-    _kernels.apply_votes(planes, members, scale, gamma, n, out)
+def segment_means(x: Floats, beta: int, *, out: Floats | None = None) -> Floats:
+    """Mean |x| of each segment of beta in the rows of x (R, K): (R, S(K, beta)). NaN stays NaN."""
+    if out is None:
+        rows = length(x, 2, "x")
+        out = np.empty((rows, segment_count(int(x.shape[1]), beta, "beta")), np.float32)
+    _kernels.segment_means(x, beta, out)
     return out
+
+
+def _carry_outputs(
+    grad: Floats, gamma: int, out_bits: Words | None, out_means: Floats | None
+) -> tuple[Words, Floats]:
+    n = length(grad, 1, "grad")
+    if out_bits is None:
+        out_bits = np.empty(words(n), np.uint64)
+    if out_means is None:
+        out_means = np.empty(segment_count(n, gamma, "gamma"), np.float32)
+    return out_bits, out_means
 
 
 def _pack_outputs(

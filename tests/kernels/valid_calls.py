@@ -94,6 +94,58 @@ def apply_votes(s: Shape) -> Arguments:
     return {**read, "gamma": s.beta, "n": s.k, "out": zeros(s.k)}
 
 
+def segment_means(s: Shape) -> Arguments:
+    return {"x": floats(s.rows, s.k), "beta": s.beta, "out": zeros(s.rows, s.segments)}
+
+
+def feedback_binarize(s: Shape) -> Arguments:
+    return {**carry_binarize(s), "scale": floats(s.segments)}
+
+
+def planes_add_many(s: Shape) -> Arguments:
+    return {"planes": bits(3, s.words), "bits": bits(9, s.words)}
+
+
+def planes_sum(s: Shape) -> Arguments:
+    return {"planes": bits(3, s.words), "other": bits(4, s.words)}
+
+
+def votes(s: Shape, n: int) -> Arguments:
+    planes = bits(layout.plane_count(s.members), layout.words(n))
+    scale = floats(layout.segments(n, s.beta))
+    return {"planes": planes, "members": s.members, "scale": scale, "gamma": s.beta}
+
+
+def sgd(*shape: int) -> Arguments:
+    return {"velocity": floats(*shape), "momentum": 0.9, "rate": 0.1}
+
+
+def adam(*shape: int) -> Arguments:
+    moments = {"first": floats(*shape), "second": np.abs(floats(*shape))}
+    decays = {"decay_1": 0.9, "decay_2": 0.999, "epsilon": 1e-8}
+    return {**moments, **decays, "second_scale": 10.0, "rate": 0.1}
+
+
+def binary_latents(s: Shape) -> Arguments:
+    return {"latents": floats(s.rows, s.k), "cut": 1.0, "beta": s.beta, **packed(s, "out_")}
+
+
+def votes_sgd(s: Shape) -> Arguments:
+    return {**votes(s, s.rows * s.k), **sgd(s.rows, s.k), **binary_latents(s)}
+
+
+def votes_adam(s: Shape) -> Arguments:
+    return {**votes(s, s.rows * s.k), **adam(s.rows, s.k), **binary_latents(s)}
+
+
+def votes_sgd_dense(s: Shape) -> Arguments:
+    return {**votes(s, s.k), **sgd(s.k), "latents": floats(s.k)}
+
+
+def votes_adam_dense(s: Shape) -> Arguments:
+    return {**votes(s, s.k), **adam(s.k), "latents": floats(s.k)}
+
+
 CALLS: dict[str, Callable[[Shape], Arguments]] = {
     "pack_signed": pack,
     "pack_unipolar": pack,
@@ -107,14 +159,40 @@ CALLS: dict[str, Callable[[Shape], Arguments]] = {
     "carry_settle": carry_settle,
     "planes_add": planes_add,
     "apply_votes": apply_votes,
+    "segment_means": segment_means,
+    "feedback_binarize": feedback_binarize,
+    "planes_add_many": planes_add_many,
+    "planes_sum": planes_sum,
+    "votes_sgd": votes_sgd,
+    "votes_adam": votes_adam,
+    "votes_sgd_dense": votes_sgd_dense,
+    "votes_adam_dense": votes_adam_dense,
 }
-IN_OUT = {("carry_binarize", "carried"), ("carry_settle", "carried"), ("planes_add", "planes")}
+IN_OUT = {
+    ("carry_binarize", "carried"),
+    ("carry_settle", "carried"),
+    ("planes_add", "planes"),
+    ("feedback_binarize", "carried"),
+    ("planes_add_many", "planes"),
+    ("planes_sum", "planes"),
+    *((f"votes_sgd{kind}", name) for kind in ("", "_dense") for name in ("latents", "velocity")),
+    *(
+        (f"votes_adam{kind}", name)
+        for kind in ("", "_dense")
+        for name in ("latents", "first", "second")
+    ),
+}
 LEADERS = {
     ("pack_signed", "x"),
     ("pack_unipolar", "x"),
     ("carry_binarize", "grad"),
     ("carry_settle", "carried"),
     ("planes_add", "planes"),
+    ("segment_means", "x"),
+    ("feedback_binarize", "grad"),
+    ("planes_add_many", "planes"),
+    ("planes_sum", "planes"),
+    *((f"votes_{rule}", "latents") for rule in ("sgd", "sgd_dense", "adam", "adam_dense")),
 }
 
 

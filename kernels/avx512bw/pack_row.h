@@ -1,0 +1,94 @@
+/* One row of floats to bits and segment scales: what pack, carry and the updates of latents share.
+ *
+ * The bits go by words, the scales by segments, and both from one reading of the row where a
+ * segment starts on a word. Where segments start inside words, the segments that end in a word are
+ * summed right after it, from the first cache level.
+ *
+ * The sixteen partial sums of a mean are the sixteen lanes of one register. A group that is cut off
+ * at the segment's end has zeros behind it, and x + 0 = x for every x >= 0: the sums are those of
+ * the definition, bit for bit. */
+#ifndef MESHD_AVX512BW_PACK_ROW_H
+#define MESHD_AVX512BW_PACK_ROW_H
+
+#include "simd.h"
+
+namespace {
+
+struct is_set_signed {
+    static __mmask16 test(__m512 x) {
+        return _mm512_cmp_ps_mask(x, _mm512_setzero_ps(), _CMP_GE_OQ);
+    }
+};
+struct is_set_unipolar {
+    static __mmask16 test(__m512 x) {
+        return _mm512_cmp_ps_mask(x, _mm512_setzero_ps(), _CMP_GT_OQ);
+    }
+};
+
+// lane[j] += lane[j + 8], then += lane[j + 4], += lane[j + 2], += lane[1]; over n.
+inline float mean_of_lanes(__m512 lanes, size_t n) {
+    const __m256 eight =
+        _mm256_add_ps(_mm512_castps512_ps256(lanes), _mm512_extractf32x8_ps(lanes, 1));
+    __m128 sum = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+    sum = _mm_add_ps(sum, _mm_movehl_ps(sum, sum));
+    sum = _mm_add_ss(sum, _mm_movehdup_ps(sum));
+    return _mm_cvtss_f32(sum) / (float)n;
+}
+
+inline __m512 add_magnitude(__m512 sums, __m512 x) {
+    return _mm512_add_ps(sums, _mm512_abs_ps(x));
+}
+
+inline float mean_abs(const float *x, size_t n) {
+    __m512 sums = _mm512_setzero_ps();
+    size_t i = 0;
+    for (; i + width <= n; i += width) sums = add_magnitude(sums, _mm512_loadu_ps(x + i));
+    if (i < n) sums = add_magnitude(sums, load(x + i, n - i));
+    return mean_of_lanes(sums, n);
+}
+
+// The word of elements i .. i+count-1, 1 <= count <= 64; adds their magnitudes to `sums`. Lanes that
+// are cut off hold +0, which `signed` would count as a set bit: hence the mask at the end.
+template <class Coding, class Values>
+inline uint64_t take_word(size_t i, size_t count, __m512 *sums, Values &values) {
+    uint64_t word = 0;
+    if (count == 64) {
+        for (size_t at = 0; at < 64; at += width) {
+            const __m512 x = values(i + at, width);
+            *sums = add_magnitude(*sums, x);
+            word |= (uint64_t)Coding::test(x) << at;
+        }
+        return word;
+    }
+    for (size_t at = 0; at < count; at += width) {
+        const __m512 x = values(i + at, smaller(width, count - at));
+        *sums = add_magnitude(*sums, x);
+        word |= (uint64_t)Coding::test(x) << at;
+    }
+    return word & ~(uint64_t)0 >> (64 - count);
+}
+
+// values(i, lanes) gives the elements i .. i+lanes-1 of the row, zeros behind them; it is called
+// once for each group, in order, and when it returns they stand in x, too.
+template <class Coding, class Values>
+inline void pack_row(const float *x, size_t k, size_t beta, uint64_t *words, float *scales,
+                     Values values) {
+    const bool by_words = beta % 64 == 0 || beta >= k;
+    __m512 sums = _mm512_setzero_ps();
+    size_t begin = 0; // of the segment that is being summed
+    size_t length = smaller(beta, k);
+    for (size_t i = 0; i < k; i += 64) {
+        const size_t count = smaller(64, k - i);
+        *words++ = take_word<Coding>(i, count, &sums, values);
+        while (begin < k && begin + length <= i + count) {
+            *scales++ = by_words ? mean_of_lanes(sums, length) : mean_abs(x + begin, length);
+            sums = _mm512_setzero_ps();
+            begin += length;
+            length = smaller(beta, k - begin);
+        }
+    }
+}
+
+} // namespace
+
+#endif
