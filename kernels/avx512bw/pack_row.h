@@ -47,37 +47,78 @@ inline float mean_abs(const float *x, size_t n) {
     return mean_of_lanes(sums, n);
 }
 
+// The means of four registers of sums at once, each in mean_of_lanes' order: every step adds two
+// halves of what is left of each, and closes the gap with the next one's.
+inline __m128 means_of_four(__m512 a, __m512 b, __m512 c, __m512 d, size_t n) {
+    const __m512 ab = _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x44), _mm512_shuffle_f32x4(a, b, 0xee));
+    const __m512 cd = _mm512_add_ps(_mm512_shuffle_f32x4(c, d, 0x44), _mm512_shuffle_f32x4(c, d, 0xee));
+    __m512 sum = _mm512_add_ps(_mm512_shuffle_f32x4(ab, cd, 0x88), _mm512_shuffle_f32x4(ab, cd, 0xdd));
+    sum = _mm512_add_ps(sum, _mm512_permute_ps(sum, 0x0e)); // lane[j] += lane[j + 2] of each four
+    sum = _mm512_add_ps(sum, _mm512_movehdup_ps(sum));
+    const __m512i firsts = _mm512_setr_epi32(0, 4, 8, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0);
+    const __m128 sums = _mm512_castps512_ps128(_mm512_permutexvar_ps(firsts, sum));
+    return _mm_div_ps(sums, _mm_set1_ps((float)n));
+}
+
+/* Who packs a row says where its elements come from:
+ *     values.begin(i, count)        elements i .. i+count-1 come next, i a multiple of 64
+ *     values.group(i, at, lanes)    gives elements i+at .. i+at+lanes-1 of them, zeros behind them;
+ *                                   called once for each, in order. Then they stand in x, too. */
+
 // The word of elements i .. i+count-1, 1 <= count <= 64; adds their magnitudes to `sums`. Lanes that
 // are cut off hold +0, which `signed` would count as a set bit: hence the mask at the end.
 template <class Coding, class Values>
 inline uint64_t take_word(size_t i, size_t count, __m512 *sums, Values &values) {
     uint64_t word = 0;
+    values.begin(i, count);
     if (count == 64) {
         for (size_t at = 0; at < 64; at += width) {
-            const __m512 x = values(i + at, width);
+            const __m512 x = values.group(i, at, width);
             *sums = add_magnitude(*sums, x);
             word |= (uint64_t)Coding::test(x) << at;
         }
         return word;
     }
     for (size_t at = 0; at < count; at += width) {
-        const __m512 x = values(i + at, smaller(width, count - at));
+        const __m512 x = values.group(i, at, smaller(width, count - at));
         *sums = add_magnitude(*sums, x);
         word |= (uint64_t)Coding::test(x) << at;
     }
     return word & ~(uint64_t)0 >> (64 - count);
 }
 
-// values(i, lanes) gives the elements i .. i+lanes-1 of the row, zeros behind them; it is called
-// once for each group, in order, and when it returns they stand in x, too.
+// The same for a whole word of segments of 16 or 32; stores their means.
+template <class Coding, class Values>
+inline uint64_t take_short_segments(size_t i, size_t beta, float *scales, Values &values) {
+    __m512 x[4];
+    uint64_t word = 0;
+    values.begin(i, 64);
+    for (size_t g = 0; g < 4; ++g) {
+        x[g] = values.group(i, g * width, width);
+        word |= (uint64_t)Coding::test(x[g]) << (g * width);
+        x[g] = _mm512_abs_ps(x[g]);
+    }
+    if (beta == 16) {
+        _mm_storeu_ps(scales, means_of_four(x[0], x[1], x[2], x[3], 16));
+        return word;
+    }
+    const __m512 a = _mm512_add_ps(x[0], x[1]), b = _mm512_add_ps(x[2], x[3]);
+    _mm_mask_storeu_ps(scales, 3, means_of_four(a, b, a, b, 32));
+    return word;
+}
+
 template <class Coding, class Values>
 inline void pack_row(const float *x, size_t k, size_t beta, uint64_t *words, float *scales,
-                     Values values) {
+                     Values &values) {
+    size_t i = 0;
+    if (beta == 16 || beta == 32)
+        for (; i + 64 <= k; i += 64, scales += 64 / beta)
+            *words++ = take_short_segments<Coding>(i, beta, scales, values);
+    size_t begin = i; // of the segment that is being summed
     const bool by_words = beta % 64 == 0 || beta >= k;
+    size_t length = smaller(beta, k - begin);
     __m512 sums = _mm512_setzero_ps();
-    size_t begin = 0; // of the segment that is being summed
-    size_t length = smaller(beta, k);
-    for (size_t i = 0; i < k; i += 64) {
+    for (; i < k; i += 64) {
         const size_t count = smaller(64, k - i);
         *words++ = take_word<Coding>(i, count, &sums, values);
         while (begin < k && begin + length <= i + count) {

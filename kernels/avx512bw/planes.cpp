@@ -41,10 +41,11 @@ struct counters {
 template <class Body>
 inline int each_eight_words(uint64_t *planes, size_t count, size_t words, Body body) {
     __m512i lost = _mm512_setzero_si512();
-    for (size_t i = 0; i < words; i += 8) {
-        const counters here = {planes + i, count, words, smaller(8, words - i)};
-        lost = _mm512_or_si512(lost, body(here, i));
-    }
+    size_t i = 0;
+    for (; i + 8 <= words; i += 8)
+        lost = _mm512_or_si512(lost, body(counters{planes + i, count, words, 8}, i));
+    if (i < words)
+        lost = _mm512_or_si512(lost, body(counters{planes + i, count, words, words - i}, i));
     return _mm512_test_epi64_mask(lost, lost) ? MESHD_OVERFLOW : MESHD_OK;
 }
 
@@ -67,7 +68,7 @@ inline void number_of_eight(const __m512i b[8], __m512i number[4]) {
 // One pass for up to eight voters; those that are missing vote 0.
 inline int add_eight(uint64_t *planes, size_t count, size_t words, const uint64_t *bits,
                      size_t voters) {
-    return each_eight_words(planes, count, words, [=](const counters &here, size_t i) {
+    return each_eight_words(planes, count, words, [=](counters here, size_t i) ALWAYS_INLINE {
         __m512i voter[8], number[4];
         for (size_t v = 0; v < 8; ++v)
             voter[v] = v < voters ? load_words(bits + v * words + i, here.lanes)
@@ -97,7 +98,7 @@ extern "C" int meshd_planes_add_many_b1_avx512bw(uint64_t *planes, size_t count,
 
 extern "C" int meshd_planes_sum_b1_avx512bw(uint64_t *planes, size_t count, size_t words,
                                             const uint64_t *other, size_t other_count) {
-    return each_eight_words(planes, count, words, [=](const counters &here, size_t i) {
+    return each_eight_words(planes, count, words, [=](counters here, size_t i) ALWAYS_INLINE {
         return here.add_number(other_count, [=](size_t p) {
             return load_words(other + p * words + i, here.lanes);
         });

@@ -8,6 +8,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* For a body that is called once with constants, in the loop, and once for what is left over. */
+#define ALWAYS_INLINE __attribute__((always_inline))
+
 namespace {
 
 constexpr size_t width = 16; // floats in a register
