@@ -168,6 +168,7 @@ CALLS: dict[str, Callable[[Shape], Arguments]] = {
     "votes_sgd_dense": votes_sgd_dense,
     "votes_adam_dense": votes_adam_dense,
 }
+SGD_STATE, ADAM_STATE = ("latents", "velocity"), ("latents", "first", "second")
 IN_OUT = {
     ("carry_binarize", "carried"),
     ("carry_settle", "carried"),
