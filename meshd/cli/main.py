@@ -37,6 +37,7 @@ COMMANDS = {
     "resume": "Go on with a stopped job from its last checkpoint.",
     "fetch": "Save a finished job's model.",
     "demo": "Train on three daemons of this machine.",
+    "bench": "Measure the kernels beside torch and the processor's limits.",
 }
 
 EPILOG = (
