@@ -8,15 +8,18 @@
 
 #include "cpu_features.h"
 #include "meshd_kernels.h"
+#include "scalar/backward.h"
 #include "scalar/product.h"
 #include "scalar/stream.h"
 #if MESHD_HAVE_AVX2
 #include "avx2/stream.h"
 #endif
 #if MESHD_HAVE_AVX512BW
+#include "avx512bw/backward.h"
 #include "avx512bw/stream.h"
 #endif
 #if MESHD_HAVE_AVX512
+#include "avx512/backward.h"
 #include "avx512/product.h"
 #endif
 #if MESHD_HAVE_NEON
@@ -38,6 +41,7 @@ struct instruction_set {
 void fill_scalar(kernel_table *table) {
     meshd_fill_stream_scalar(&table->stream);
     meshd_fill_product_scalar(&table->product);
+    meshd_fill_backward_scalar(&table->backward);
 }
 
 #if MESHD_HAVE_AVX2
@@ -51,6 +55,7 @@ void overlay_avx2(kernel_table *table) {
 void overlay_avx512bw(kernel_table *table) {
     overlay_avx2(table);
     meshd_overlay_stream_avx512bw(&table->stream);
+    meshd_overlay_backward_avx512bw(&table->backward);
 }
 #endif
 
@@ -58,6 +63,7 @@ void overlay_avx512bw(kernel_table *table) {
 void overlay_avx512(kernel_table *table) {
     overlay_avx512bw(table);
     meshd_overlay_product_avx512(&table->product);
+    meshd_overlay_backward_avx512(&table->backward);
 }
 #endif
 

@@ -38,6 +38,7 @@ NB_MODULE(_kernels, m) {
     bind_stream(m);
     bind_votes(m);
     bind_product(m);
+    bind_backward(m);
     m.def("isa", [] { return meshd_kernels()->isa; });
     m.def("list_isas", [] {
         nb::list names;

@@ -32,5 +32,6 @@ inline void def(nb::module_ &m, const char *name, Result (*f)(Handles...)) {
 void bind_stream(nb::module_ &m);
 void bind_votes(nb::module_ &m);
 void bind_product(nb::module_ &m);
+void bind_backward(nb::module_ &m);
 
 #endif

@@ -3,6 +3,7 @@
 #ifndef MESHD_KERNELS_H
 #define MESHD_KERNELS_H
 
+#include "meshd_backward.h"
 #include "meshd_product.h"
 #include "meshd_stream.h"
 
@@ -15,6 +16,7 @@ struct kernel_table {
     const char *isa;
     struct stream_kernels stream;
     struct product_kernels product;
+    struct backward_kernels backward;
 };
 
 /* The table in use. The first call picks the fastest set that this machine runs. Thread-safe. */

@@ -8,6 +8,57 @@ def pack_unipolar(x: Floats, beta: int, out_words: Words, out_scales: Floats, /)
 def segment_means(x: Floats, beta: int, out: Floats, /) -> None: ...
 def unpack_signed(words: Words, scales: Floats, beta: int, k: int, out: Floats, /) -> None: ...
 def unpack_unipolar(words: Words, scales: Floats, beta: int, k: int, out: Floats, /) -> None: ...
+def backward_exact(
+    g: Floats,
+    transposed: bool,
+    words: Words,
+    scales: Floats,
+    beta: int,
+    k: int,
+    unipolar: bool,
+    keep: Words | None,
+    threads: int,
+    out: Floats,
+    /,
+) -> None: ...
+def backward_int8(
+    g: Floats,
+    transposed: bool,
+    words: Words,
+    scales: Floats,
+    beta: int,
+    k: int,
+    unipolar: bool,
+    keep: Words | None,
+    threads: int,
+    out: Floats,
+    seed: int,
+    /,
+) -> None: ...
+def backward_planes(
+    g: Floats,
+    transposed: bool,
+    words: Words,
+    scales: Floats,
+    beta: int,
+    k: int,
+    unipolar: bool,
+    keep: Words | None,
+    threads: int,
+    out: Floats,
+    planes: int,
+    /,
+) -> None: ...
+def product_floats(
+    x: Floats,
+    w_words: Words,
+    w_scales: Floats,
+    beta_w: int,
+    k: int,
+    threads: int,
+    out: Floats,
+    /,
+) -> None: ...
 def carry_binarize(
     grad: Floats,
     carried: Floats,

@@ -10,6 +10,12 @@ excepted). Layout and shapes: `meshd.bits.layout`; here W(n) is words(n) and S(n
 from __future__ import annotations
 
 from meshd.bits._kernels import isa, list_isas, use_isa
+from meshd.bits.backward import (
+    backward_exact,
+    backward_int8,
+    backward_planes,
+    product_floats,
+)
 from meshd.bits.layout import segments, words
 from meshd.bits.product import (
     Panels,
@@ -42,6 +48,9 @@ from meshd.bits.votes import (
 __all__ = [
     "Panels",
     "apply_votes",
+    "backward_exact",
+    "backward_int8",
+    "backward_planes",
     "carry_binarize",
     "carry_settle",
     "feedback_binarize",
@@ -54,6 +63,7 @@ __all__ = [
     "planes_sum",
     "prepare_signed",
     "prepare_unipolar",
+    "product_floats",
     "product_signed",
     "product_unipolar",
     "segment_means",

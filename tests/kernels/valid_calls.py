@@ -73,6 +73,24 @@ def prepare(s: Shape) -> Arguments:
     return {**packed(s, "w_"), "beta_w": s.beta, "beta_a": s.beta, "k": s.k, "threads": 1}
 
 
+def backward(s: Shape) -> Arguments:
+    cut = {"beta": s.beta, "k": s.k, "threads": 2}
+    return {"g": floats(2, s.rows), **packed(s), **cut, "out": zeros(2, s.k)}
+
+
+def backward_int8(s: Shape) -> Arguments:
+    return backward(s) | {"seed": 1}
+
+
+def backward_planes(s: Shape) -> Arguments:
+    return backward(s) | {"planes": 3}
+
+
+def product_floats(s: Shape) -> Arguments:
+    cut = {"beta_w": s.beta, "k": s.k, "threads": 2}
+    return {"x": floats(2, s.k), **packed(s, "w_"), **cut, "out": zeros(2, s.rows)}
+
+
 def carry_binarize(s: Shape) -> Arguments:
     vectors = {"grad": floats(s.k), "carried": floats(s.k)}
     outputs = {"out_bits": bits(s.words), "out_means": zeros(s.segments)}
@@ -155,6 +173,10 @@ CALLS: dict[str, Callable[[Shape], Arguments]] = {
     "product_unipolar": product,
     "prepare_signed": prepare,
     "prepare_unipolar": prepare,
+    "backward_exact": backward,
+    "backward_int8": backward_int8,
+    "backward_planes": backward_planes,
+    "product_floats": product_floats,
     "carry_binarize": carry_binarize,
     "carry_settle": carry_settle,
     "planes_add": planes_add,
