@@ -10,8 +10,8 @@
 
 #include <atomic>
 
+#include "row_source.h"
 #include "threads.h"
-#include "tile_plan.h"
 
 namespace {
 
@@ -20,12 +20,6 @@ constexpr size_t most_tile_floats = 64 * 64;
 
 size_t smaller(size_t a, size_t b) { return a < b ? a : b; }
 size_t quotient_up(size_t a, size_t b) { return a / b + (a % b != 0); }
-
-uint32_t *new_units(size_t count) {
-    void *memory = nullptr;
-    return posix_memalign(&memory, 64, (count + 16) * sizeof(uint32_t)) ? nullptr
-                                                                        : (uint32_t *)memory;
-}
 
 struct preparation {
     const tile_plan &plan;
@@ -39,32 +33,23 @@ void prepare_panel(void *context, size_t panel) {
     lay_out_panel(p->plan, p->w, panel * p->plan.columns, p->panels + panel * size);
 }
 
-struct multiplication {
-    const product_kernels *kernels;
-    tile_plan plan;
-    const packed_matrix *a;
-    size_t columns; // of out: W's rows
-    const uint32_t *panels = nullptr;
-    const float *bias = nullptr;
-    float *out = nullptr;
+struct multiplication : row_product {
     size_t block_tiles = 1, chunk_panels = 1, chunks = 1;
     std::atomic<bool> no_memory{false};
 
-    multiplication(const product_kernels *kernels, const tile_plan &plan, const packed_matrix *a,
-                   size_t columns)
-        : kernels(kernels), plan(plan), a(a), columns(columns) {}
+    explicit multiplication(const row_product &product) : row_product(product) {}
 
-    void run_tile(const uint32_t *a_tile, const uint32_t *panel, float *to, size_t stride) const {
+    void run_tile(const uint32_t *a_tile, const uint32_t *panel, float *to, size_t step) const {
         if (plan.groups > 0) {
             const int32_t padding = (int32_t)(plan.group_units * 32 - plan.fine);
-            const tile_job job = {a_tile, panel, plan.groups, plan.group_units, padding, to, stride};
+            const tile_job job = {a_tile, panel, plan.groups, plan.group_units, padding, to, step};
             kernels->tile[plan.coding][plan.kind].run(&job);
         }
         a_tile += plan.groups * plan.rows * plan.a_group;
         panel += plan.groups * plan.columns * plan.w_group;
         for (size_t i = 0; i < plan.rest; ++i) {
             const int32_t padding = (int32_t)(plan.rest_units * 32 - plan.rest_length(i));
-            const tile_job job = {a_tile, panel, 1, plan.rest_units, padding, to, stride};
+            const tile_job job = {a_tile, panel, 1, plan.rest_units, padding, to, step};
             kernels->tile[plan.coding][TILE_ANY].run(&job);
             a_tile += plan.rows * plan.a_rest;
             panel += plan.columns * plan.w_rest;
@@ -72,32 +57,33 @@ struct multiplication {
     }
 
     // + 0: a bias of -0 counts as +0, whichever way a kernel turns the signs of its factors.
-    void start(float *to, size_t stride, size_t rows, size_t first_column, size_t count) const {
+    void start(float *to, size_t step, size_t row, size_t rows, size_t column, size_t count) const {
         for (size_t r = 0; r < rows; ++r)
             for (size_t c = 0; c < count; ++c)
-                to[r * stride + c] = bias ? bias[first_column + c] + 0.0f : 0.0f;
+                to[r * step + c] = bias ? bias[column + c] + 0.0f : 0.0f;
+        if (a.add_to_start) a.add_to_start(a.context, row, rows, column, count, to, step);
     }
 
     void multiply_tile(const uint32_t *a_tile, size_t row, size_t panel) const {
         const uint32_t *w = panels + panel * plan.columns * plan.w_units();
         const size_t column = panel * plan.columns;
-        const size_t rows = smaller(plan.rows, a->rows - row);
+        const size_t rows = smaller(plan.rows, a.rows - row);
         const size_t count = smaller(plan.columns, columns - column);
-        float *to = out + row * columns + column;
+        float *to = out + row * stride + column;
         if (rows == plan.rows && count == plan.columns) {
-            start(to, columns, rows, column, count);
-            run_tile(a_tile, w, to, columns);
+            start(to, stride, row, rows, column, count);
+            run_tile(a_tile, w, to, stride);
             return;
         }
         alignas(64) float whole[most_tile_floats] = {};
-        start(whole, plan.columns, rows, column, count);
+        start(whole, plan.columns, row, rows, column, count);
         run_tile(a_tile, w, whole, plan.columns);
         for (size_t r = 0; r < rows; ++r)
-            memcpy(to + r * columns, whole + r * plan.columns, count * sizeof *to);
+            memcpy(to + r * stride, whole + r * plan.columns, count * sizeof *to);
     }
 
     void task(size_t number) {
-        const size_t tiles = quotient_up(a->rows, plan.rows);
+        const size_t tiles = quotient_up(a.rows, plan.rows);
         const size_t panel_count = quotient_up(columns, plan.columns);
         const size_t first = number / chunks * block_tiles;
         const size_t count = smaller(block_tiles, tiles - first);
@@ -105,12 +91,11 @@ struct multiplication {
         const size_t end = smaller(panel + chunk_panels, panel_count);
         const size_t size = plan.rows * plan.a_units();
         uint32_t *block = new_units(count * size);
-        if (!block) {
+        if (!block || !a.lay_out(a.context, plan, first * plan.rows, count, block)) {
             no_memory = true;
+            free(block);
             return;
         }
-        for (size_t t = 0; t < count; ++t)
-            lay_out_tile(plan, a, (first + t) * plan.rows, block + t * size);
         for (size_t p = panel; p < end; ++p)
             for (size_t t = 0; t < count; ++t)
                 multiply_tile(block + t * size, (first + t) * plan.rows, p);
@@ -122,7 +107,7 @@ void run_task(void *context, size_t number) { ((multiplication *)context)->task(
 
 // Blocks of rows while they give every thread some; else the panels are shared out too.
 void cut(multiplication *m, size_t threads) {
-    const size_t tiles = quotient_up(m->a->rows, m->plan.rows);
+    const size_t tiles = quotient_up(m->a.rows, m->plan.rows);
     const size_t panels = quotient_up(m->columns, m->plan.columns);
     const size_t tile_bytes = m->plan.rows * m->plan.a_units() * sizeof(uint32_t) + 1;
     m->block_tiles = block_bytes / tile_bytes + 1;
@@ -134,7 +119,33 @@ void cut(multiplication *m, size_t threads) {
     m->chunks = quotient_up(panels, m->chunk_panels);
 }
 
+bool lay_out_rows(const void *context, const tile_plan &plan, size_t first, size_t tiles,
+                  uint32_t *to) {
+    for (size_t t = 0; t < tiles; ++t, to += plan.rows * plan.a_units())
+        lay_out_tile(plan, (const packed_matrix *)context, first + t * plan.rows, to);
+    return true;
+}
+
 } // namespace
+
+uint32_t *new_units(size_t count) {
+    void *memory = nullptr;
+    return posix_memalign(&memory, 64, (count + 16) * sizeof(uint32_t)) ? nullptr
+                                                                        : (uint32_t *)memory;
+}
+
+row_source rows_of_matrix(const packed_matrix *a) {
+    return {a, a->rows, lay_out_rows, nullptr};
+}
+
+int multiply_rows(const row_product &product, size_t threads) {
+    if (product.a.rows == 0 || product.columns == 0) return MESHD_OK;
+    multiplication m(product);
+    cut(&m, threads);
+    const size_t blocks = quotient_up(quotient_up(m.a.rows, m.plan.rows), m.block_tiles);
+    meshd_parallel(blocks * m.chunks, threads, run_task, &m);
+    return m.no_memory ? MESHD_NO_MEMORY : MESHD_OK;
+}
 
 extern "C" size_t meshd_product_panel_units(const product_kernels *kernels, const packed_matrix *w,
                                             size_t k, size_t beta_a, meshd_coding coding) {
@@ -161,13 +172,9 @@ extern "C" int meshd_product(const product_kernels *kernels, const packed_matrix
         meshd_product_prepare(kernels, w, k, a->beta, coding, threads, own);
         panels = own;
     }
-    multiplication m(kernels, make_tile_plan(kernels, k, a->beta, w->beta, coding), a, w->rows);
-    m.panels = panels;
-    m.bias = bias;
-    m.out = out;
-    cut(&m, threads);
-    const size_t blocks = quotient_up(quotient_up(a->rows, m.plan.rows), m.block_tiles);
-    meshd_parallel(blocks * m.chunks, threads, run_task, &m);
+    const tile_plan plan = make_tile_plan(kernels, k, a->beta, w->beta, coding);
+    const int status = multiply_rows(
+        {kernels, plan, rows_of_matrix(a), w->rows, panels, bias, out, w->rows}, threads);
     free(own);
-    return m.no_memory ? MESHD_NO_MEMORY : MESHD_OK;
+    return status;
 }
