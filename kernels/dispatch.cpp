@@ -23,6 +23,7 @@
 #include "avx512/product.h"
 #endif
 #if MESHD_HAVE_NEON
+#include "neon/product.h"
 #include "neon/stream.h"
 #endif
 
@@ -71,6 +72,7 @@ void overlay_avx512(kernel_table *table) {
 void overlay_neon(kernel_table *table) {
     fill_scalar(table);
     meshd_overlay_stream_neon(&table->stream);
+    meshd_overlay_product_neon(&table->product);
 }
 #endif
 

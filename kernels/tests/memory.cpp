@@ -54,10 +54,12 @@ const char *name_of(placement where) {
     }
 }
 
-void *acquire(size_t bytes, placement where) {
+void *acquire(size_t bytes, size_t alignment, placement where) {
     if (where == placement::heap) {
-        void *memory = malloc(bytes ? bytes : 1);
-        if (!memory) no_memory();
+        void *memory = nullptr;
+        const size_t least = sizeof(void *); // posix_memalign's
+        if (posix_memalign(&memory, alignment < least ? least : alignment, bytes ? bytes : 1))
+            no_memory();
         return memory;
     }
     char *first = region(pages_for(bytes));

@@ -15,15 +15,16 @@ enum class placement { heap, end, begin };
 
 const char *name_of(placement where);
 
-// Uninitialized bytes, given back by release(). Ends the process when there is no memory.
-void *acquire(size_t bytes, placement where);
+// Uninitialized bytes, given back by release(); at the end of a page they are aligned as far as their
+// number is. Ends the process when there is no memory.
+void *acquire(size_t bytes, size_t alignment, placement where);
 void release(void *memory, size_t bytes, placement where);
 
 // Of trivial elements, whose value at first is arbitrary.
 template <class T> class array {
   public:
     array(size_t size, placement where)
-        : size_(size), where_(where), data_((T *)acquire(size * sizeof(T), where)) {}
+        : size_(size), where_(where), data_((T *)acquire(size * sizeof(T), alignof(T), where)) {}
     array(const array &from) : array(from.size_, from.where_) {
         for (size_t i = 0; i < size_; ++i) data_[i] = from.data_[i];
     }

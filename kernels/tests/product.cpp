@@ -5,6 +5,10 @@ namespace selftest {
 
 namespace {
 
+struct alignas(64) panel_line {
+    uint32_t unit[16];
+};
+
 template <meshd_coding coding>
 void trial_of(trial &t, size_t rows_a, size_t rows_w, size_t k, size_t beta_a, size_t beta_w) {
     t.begin("m=%zu n=%zu k=%zu beta_a=%zu beta_w=%zu", rows_a, rows_w, k, beta_a, beta_w);
@@ -17,8 +21,13 @@ void trial_of(trial &t, size_t rows_a, size_t rows_w, size_t k, size_t beta_a, s
     const float *start = t.below(2) ? bias.data() : nullptr;
     array<float> got = t.output<float>(rows_a * rows_w), wanted = got;
     const size_t threads = 1 + t.below(3);
+    const product_kernels *tested = &t.tested.product;
+    const size_t units = meshd_product_panel_units(tested, &w, k, beta_a, coding);
+    array<panel_line> lines = t.room<panel_line>(units / 16);
+    uint32_t *panels = units && t.below(2) ? lines.data()->unit : nullptr;
+    if (panels) meshd_product_prepare(tested, &w, k, beta_a, coding, threads, panels);
     t.same("status",
-           meshd_product(&t.tested.product, &a, &w, nullptr, k, coding, start, threads, got.data()),
+           meshd_product(tested, &a, &w, panels, k, coding, start, threads, got.data()),
            meshd_product(&t.scalar.product, &a, &w, nullptr, k, coding, start, 1, wanted.data()));
     t.same("out", got, wanted);
 }

@@ -57,6 +57,7 @@ class trial {
     array<float> floats(size_t n);
     array<float> magnitudes(size_t n);              // of such floats
     array<uint64_t> packed(size_t rows, size_t n); // rows of n random bits, padding zero
+    template <class T> array<T> room(size_t n) { return array<T>(n, where_); }
     template <class T> array<T> output(size_t n) {
         array<T> out(n, where_); // filled, so that what a kernel leaves out is seen
         for (size_t i = 0; i < n; ++i) out[i] = (T)3;
