@@ -7,7 +7,8 @@ namespace {
 template <class Coding>
 void pack(const float *x, size_t rows, size_t k, size_t beta, uint64_t *words, float *scales) {
     for (size_t r = 0; r < rows; ++r) {
-        pack_row<Coding>(x, k, beta, words, scales, [](size_t, size_t) {});
+        pack_row<Coding>(x, k, beta, words, scales,
+                         [=](size_t i, size_t lanes) { return load(x + i, lanes); });
         x += k;
         words += (k + 63) / 64;
         scales += (k + beta - 1) / beta;
@@ -39,6 +40,13 @@ extern "C" void meshd_pack_signed_f32_neon(const float *x, size_t rows, size_t k
 extern "C" void meshd_pack_unipolar_f32_neon(const float *x, size_t rows, size_t k, size_t beta,
                                              uint64_t *words, float *scales) {
     pack<is_set_unipolar>(x, rows, k, beta, words, scales);
+}
+
+extern "C" void meshd_segment_means_f32_neon(const float *x, size_t rows, size_t k, size_t beta,
+                                             float *means) {
+    for (size_t r = 0; r < rows; ++r, x += k)
+        for (size_t begin = 0; begin < k; begin += beta)
+            *means++ = mean_abs(x + begin, smaller(beta, k - begin));
 }
 
 extern "C" void meshd_unpack_signed_f32_neon(const packed_matrix *m, size_t k, float *out) {

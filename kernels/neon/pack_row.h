@@ -1,4 +1,4 @@
-/* One row of floats to bits and segment scales: what pack and carry_binarize share.
+/* One row of floats to bits and segment scales: what pack, carry and the updates of latents share.
  *
  * The bits go by words, the scales by segments, and both from one reading of the row where a
  * segment starts on a word. Where segments start inside words, the segments that end in a word are
@@ -44,11 +44,12 @@ inline float mean_abs(const float *x, size_t n) {
     return sums.mean(n);
 }
 
-// Sixteen elements: all ones in the bytes of those that are set. Adds the magnitudes.
-template <class Coding> inline uint8x16_t take_bytes(const float *x, lane_sums *sums) {
+// Sixteen elements from i on: all ones in the bytes of those that are set. Adds the magnitudes.
+template <class Coding, class Values>
+inline uint8x16_t take_bytes(size_t i, lane_sums *sums, Values &values) {
     uint32x4_t set[4];
     for (size_t r = 0; r < 4; ++r) {
-        const float32x4_t four = vld1q_f32(x + r * width);
+        const float32x4_t four = values(i + r * width, width);
         sums->add(r, four);
         set[r] = Coding::test(four);
     }
@@ -59,51 +60,52 @@ template <class Coding> inline uint8x16_t take_bytes(const float *x, lane_sums *
 
 // The word of 64 elements. A byte of ones keeps the bit of its place among eight, and three rounds of
 // adding neighbours leave eight such bytes in one: 64 -> 32 -> 16 -> 8 bytes in order.
-template <class Coding> inline uint64_t take_whole_word(const float *x, lane_sums *sums) {
+template <class Coding, class Values>
+inline uint64_t take_whole_word(size_t i, lane_sums *sums, Values &values) {
     static const uint8_t places[16] = {1, 2, 4, 8, 16, 32, 64, 128, 1, 2, 4, 8, 16, 32, 64, 128};
     const uint8x16_t place = vld1q_u8(places);
     uint8x16_t bytes[4];
-    for (size_t i = 0; i < 4; ++i)
-        bytes[i] = vandq_u8(take_bytes<Coding>(x + 16 * i, sums), place);
+    for (size_t part = 0; part < 4; ++part)
+        bytes[part] = vandq_u8(take_bytes<Coding>(i + 16 * part, sums, values), place);
     const uint8x16_t pairs =
         vpaddq_u8(vpaddq_u8(bytes[0], bytes[1]), vpaddq_u8(bytes[2], bytes[3]));
     return vgetq_lane_u64(vreinterpretq_u64_u8(vpaddq_u8(pairs, pairs)), 0);
 }
 
-// The word of x[0..count), 1 <= count <= 64, whose first element is a multiple of 16 from its
-// segment's start; adds the magnitudes to the segment's sums. What is loaded behind the last element
-// is +0, which `signed` would count as a set bit: hence the mask at the end.
-template <class Coding>
-inline uint64_t take_word(const float *x, size_t count, lane_sums *sums) {
-    if (count == 64) return take_whole_word<Coding>(x, sums);
+// The word of elements i .. i+count-1, 1 <= count <= 64, i a multiple of 64; adds their magnitudes to
+// the segment's sums. Lanes that are cut off hold +0, which `signed` would count as a set bit: hence
+// the mask at the end.
+template <class Coding, class Values>
+inline uint64_t take_word(size_t i, size_t count, lane_sums *sums, Values &values) {
+    if (count == 64) return take_whole_word<Coding>(i, sums, values);
     static const uint32_t places[width] = {1, 2, 4, 8};
     uint64_t word = 0;
-    for (size_t i = 0; i < count; i += width) {
-        const float32x4_t four = load(x + i, count - i);
-        sums->add(i / width % 4, four);
+    for (size_t at = 0; at < count; at += width) {
+        const float32x4_t four = values(i + at, smaller(width, count - at));
+        sums->add(at / width % 4, four);
         const uint32x4_t set = vandq_u32(Coding::test(four), vld1q_u32(places));
-        word |= (uint64_t)vaddvq_u32(set) << i;
+        word |= (uint64_t)vaddvq_u32(set) << at;
     }
     return word & ~(uint64_t)0 >> (64 - count);
 }
 
-// prepare(first element, count) is called before a word's elements are read: it may write them.
-template <class Coding, class Prepare>
+// values(i, lanes) gives the elements i .. i+lanes-1 of the row, zeros behind them; it is called
+// once for each group, in order, and when it returns they stand in x, too.
+template <class Coding, class Values>
 inline void pack_row(const float *x, size_t k, size_t beta, uint64_t *words, float *scales,
-                     Prepare prepare) {
+                     Values values) {
     const bool by_words = beta % 64 == 0 || beta >= k;
     lane_sums sums;
     size_t begin = 0; // of the segment that is being summed
+    size_t length = smaller(beta, k);
     for (size_t i = 0; i < k; i += 64) {
         const size_t count = smaller(64, k - i);
-        prepare(i, count);
-        *words++ = take_word<Coding>(x + i, count, &sums);
-        for (;;) {
-            const size_t length = smaller(beta, k - begin);
-            if (begin == k || begin + length > i + count) break;
+        *words++ = take_word<Coding>(i, count, &sums, values);
+        while (begin < k && begin + length <= i + count) {
             *scales++ = by_words ? sums.mean(length) : mean_abs(x + begin, length);
             sums = lane_sums();
             begin += length;
+            length = smaller(beta, k - begin);
         }
     }
 }

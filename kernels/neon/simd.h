@@ -30,6 +30,18 @@ inline void store(float *p, size_t lanes, float32x4_t x) {
     for (size_t i = 0; i < lanes; ++i) p[i] = part[i];
 }
 
+// All ones in the first `lanes` lanes.
+inline uint32x4_t first_lanes(size_t lanes) {
+    static const uint32_t number[width] = {0, 1, 2, 3};
+    return vcltq_u32(vld1q_u32(number), vdupq_n_u32((uint32_t)lanes));
+}
+
+// The first `lanes` lanes of x, zeros behind them.
+inline float32x4_t first_of(size_t lanes, float32x4_t x) {
+    if (lanes >= width) return x;
+    return vreinterpretq_f32_u32(vandq_u32(vreinterpretq_u32_f32(x), first_lanes(lanes)));
+}
+
 // Bits i .. i+3 of a packed row in the low bits; those from `lanes` on are arbitrary. Reads only
 // words that hold one of the first `lanes` bits. i need not be a multiple of 4.
 inline uint32_t bits_at(const uint64_t *words, size_t i, size_t lanes) {
@@ -45,10 +57,15 @@ inline uint32x4_t lanes_of(uint32_t bits) {
     return vtstq_u32(vdupq_n_u32(bits), vld1q_u32(select));
 }
 
+// x in the lanes that are set (all ones), -x in the others.
+inline float32x4_t signed_like(float32x4_t x, uint32x4_t set) {
+    const uint32x4_t negative = vbicq_u32(vdupq_n_u32((uint32_t)1 << 31), set);
+    return vreinterpretq_f32_u32(veorq_u32(vreinterpretq_u32_f32(x), negative));
+}
+
 // x where the bit is 1, -x where it is 0.
 inline float32x4_t signed_by(float32x4_t x, uint32_t bits) {
-    const uint32x4_t negative = vbicq_u32(vdupq_n_u32((uint32_t)1 << 31), lanes_of(bits));
-    return vreinterpretq_f32_u32(veorq_u32(vreinterpretq_u32_f32(x), negative));
+    return signed_like(x, lanes_of(bits));
 }
 
 // Cuts elements 0..n-1 into segments, and these into groups of at most 4: calls

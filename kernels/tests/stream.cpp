@@ -1,5 +1,6 @@
-// Every slot of stream_kernels.
+// Every slot of stream_kernels but those that take votes: votes.cpp.
 #include "trial.h"
+#include "votes.h"
 
 namespace selftest {
 
@@ -71,65 +72,113 @@ void carry_settle(trial &t) {
         });
 }
 
-// Planes of random counters overflow often: the status is compared, and the sums modulo 2^count.
-void planes_add(trial &t) {
-    for (size_t words : {0, 1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 33})
-        for (size_t count : {0, 1, 2, 3, 4, 5, 8, 16}) {
-            t.begin("words=%zu count=%zu", words, count);
-            const array<uint64_t> bits = t.packed(1, 64 * words);
-            array<uint64_t> got = t.packed(count, 64 * words);
-            for (size_t i = 0; t.below(2) && i < got.size(); ++i) got[i] &= ~bits[i % words];
-            array<uint64_t> wanted = got;
-            t.same("status",
-                   t.tested.stream.planes_add(got.data(), count, words, bits.data()),
-                   t.scalar.stream.planes_add(wanted.data(), count, words, bits.data()));
-            t.same("planes", got, wanted);
-        }
+void segment_means(trial &t) {
+    for (size_t k : sizes)
+        each_beta(k, [&](size_t beta) {
+            const size_t rows = k % 3 + 1;
+            t.begin("rows=%zu k=%zu beta=%zu", rows, k, beta);
+            const array<float> x = t.floats(rows * k);
+            array<float> got = t.output<float>(rows * segments_of(k, beta)), wanted = got;
+            t.tested.stream.segment_means(x.data(), rows, k, beta, got.data());
+            t.scalar.stream.segment_means(x.data(), rows, k, beta, wanted.data());
+            t.same("means", got, wanted);
+        });
 }
 
-// Counters up to members are applied; one trial of four has others, which must be refused.
-void apply_votes(trial &t) {
+void feedback_binarize(trial &t) {
     for (size_t n : sizes)
-        for (size_t members : {1, 2, 3, 7, 8, 20, 255, 65535})
-            each_beta(n, [&](size_t gamma) {
-                t.begin("n=%zu members=%zu gamma=%zu", n, members, gamma);
-                size_t count = 0;
-                while (members >> count) ++count;
-                const size_t words = words_of(n), most = t.below(4) ? members + 1 : 2 * members;
-                array<uint64_t> planes = t.packed(count, n);
-                for (size_t i = 0; i < n; ++i) {
-                    const size_t votes = t.below(most);
-                    const uint64_t at = (uint64_t)1 << i % 64;
-                    for (size_t p = 0; p < count; ++p)
-                        if (votes >> p & 1)
-                            planes[p * words + i / 64] |= at;
-                        else
-                            planes[p * words + i / 64] &= ~at;
-                }
-                const array<float> scale = t.magnitudes(segments_of(n, gamma));
-                array<float> got = t.output<float>(n), wanted = got;
-                const int status = t.tested.stream.apply_votes(planes.data(), count, members,
-                                                               scale.data(), n, gamma, got.data());
-                t.same("status", status,
-                       t.scalar.stream.apply_votes(planes.data(), count, members, scale.data(), n,
-                                                   gamma, wanted.data()));
-                if (status == MESHD_OK) t.same("out", got, wanted);
-            });
+        each_beta(n, [&](size_t gamma) {
+            t.begin("n=%zu gamma=%zu", n, gamma);
+            const array<float> grad = t.floats(n), scale = t.magnitudes(segments_of(n, gamma));
+            const float weight = (float)(t.below(1000) + 1) * 0.003f;
+            array<float> got = t.floats(n), wanted = got;
+            array<uint64_t> bits = t.output<uint64_t>(words_of(n)), wanted_bits = bits;
+            array<float> means = t.output<float>(segments_of(n, gamma)), wanted_means = means;
+            t.tested.stream.feedback_binarize(grad.data(), got.data(), n, weight, gamma,
+                                              scale.data(), bits.data(), means.data());
+            t.scalar.stream.feedback_binarize(grad.data(), wanted.data(), n, weight, gamma,
+                                              scale.data(), wanted_bits.data(),
+                                              wanted_means.data());
+            t.same("carried", got, wanted);
+            t.same("bits", bits, wanted_bits);
+            t.same("means", means, wanted_means);
+        });
+}
+
+// Every pair of small numbers of words and planes. Planes of random counters overflow often: the
+// status is compared, and the sums modulo 2^count.
+template <class Body> void each_plane_shape(Body body) {
+    for (size_t words : {0, 1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 33})
+        for (size_t count : {0, 1, 2, 3, 4, 5, 8, 16}) body(words, count);
+}
+
+// Counters of up to 2^kept - 1, so that some trials overflow and some do not.
+array<uint64_t> counters(trial &t, size_t count, size_t words) {
+    array<uint64_t> planes = t.packed(count, 64 * words);
+    const size_t kept = t.below(count + 1);
+    for (size_t i = kept * words; i < planes.size(); ++i) planes[i] = 0;
+    return planes;
+}
+
+void planes_add(trial &t) {
+    each_plane_shape([&](size_t words, size_t count) {
+        t.begin("words=%zu count=%zu", words, count);
+        const array<uint64_t> bits = t.packed(1, 64 * words);
+        array<uint64_t> got = counters(t, count, words), wanted = got;
+        t.same("status", t.tested.stream.planes_add(got.data(), count, words, bits.data()),
+               t.scalar.stream.planes_add(wanted.data(), count, words, bits.data()));
+        t.same("planes", got, wanted);
+    });
+}
+
+void planes_add_many(trial &t) {
+    each_plane_shape([&](size_t words, size_t count) {
+        for (size_t voters : {0, 1, 2, 7, 8, 9, 17}) {
+            t.begin("words=%zu count=%zu voters=%zu", words, count, voters);
+            const array<uint64_t> bits = t.packed(voters, 64 * words);
+            array<uint64_t> got = counters(t, count, words), wanted = got;
+            t.same("status",
+                   t.tested.stream.planes_add_many(got.data(), count, words, bits.data(), voters),
+                   t.scalar.stream.planes_add_many(wanted.data(), count, words, bits.data(),
+                                                   voters));
+            t.same("planes", got, wanted);
+        }
+    });
+}
+
+void planes_sum(trial &t) {
+    each_plane_shape([&](size_t words, size_t count) {
+        for (size_t others : {0, 1, 2, 3, 5, 16}) {
+            t.begin("words=%zu count=%zu others=%zu", words, count, others);
+            const array<uint64_t> other = counters(t, others, words);
+            array<uint64_t> got = counters(t, count, words), wanted = got;
+            t.same("status",
+                   t.tested.stream.planes_sum(got.data(), count, words, other.data(), others),
+                   t.scalar.stream.planes_sum(wanted.data(), count, words, other.data(), others));
+            t.same("planes", got, wanted);
+        }
+    });
 }
 
 constexpr check checks[] = {
     {"stream.pack_signed", pack<&stream_kernels::pack_signed>},
     {"stream.pack_unipolar", pack<&stream_kernels::pack_unipolar>},
+    {"stream.segment_means", segment_means},
     {"stream.unpack_signed", unpack<&stream_kernels::unpack_signed>},
     {"stream.unpack_unipolar", unpack<&stream_kernels::unpack_unipolar>},
     {"stream.carry_binarize", carry_binarize},
     {"stream.carry_settle", carry_settle},
+    {"stream.feedback_binarize", feedback_binarize},
     {"stream.planes_add", planes_add},
+    {"stream.planes_add_many", planes_add_many},
+    {"stream.planes_sum", planes_sum},
     {"stream.apply_votes", apply_votes},
+    {"stream.votes_sgd", votes_sgd},
+    {"stream.votes_adam", votes_adam},
 };
 constexpr size_t count = sizeof checks / sizeof checks[0];
-static_assert(count * sizeof(void (*)()) <= sizeof(stream_kernels),
-              "a slot of stream_kernels has one check here");
+static_assert(count * sizeof(void (*)()) == sizeof(stream_kernels),
+              "every slot of stream_kernels needs one check here");
 
 } // namespace
 
