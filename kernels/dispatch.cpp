@@ -12,6 +12,7 @@
 #include "scalar/product.h"
 #include "scalar/stream.h"
 #if MESHD_HAVE_AVX2
+#include "avx2/product.h"
 #include "avx2/stream.h"
 #endif
 #if MESHD_HAVE_AVX512BW
@@ -49,6 +50,7 @@ void fill_scalar(kernel_table *table) {
 void overlay_avx2(kernel_table *table) {
     fill_scalar(table);
     meshd_overlay_stream_avx2(&table->stream);
+    meshd_overlay_product_avx2(&table->product);
 }
 #endif
 

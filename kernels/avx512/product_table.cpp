@@ -2,6 +2,7 @@
 #include "product.h"
 
 extern "C" void meshd_overlay_product_avx512(product_kernels *table) {
+    table->layout = LAYOUT_UNITS;
     table->rows = 4;
     table->columns = 64;
     tile_kernel *s = table->tile[MESHD_SIGNED], *u = table->tile[MESHD_UNIPOLAR];

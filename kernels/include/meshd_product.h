@@ -27,34 +27,47 @@ extern "C" {
 
 enum meshd_coding { MESHD_SIGNED = 0, MESHD_UNIPOLAR = 1 };
 
-/* How long the segments are that a tile kernel takes. Elements come in units of 32 bits; element i
- * of a segment is bit i % 32 of its unit i / 32, as in the packed words of a little-endian machine. */
+/* How long the segments are that a tile kernel takes. */
 enum tile_kind {
-    TILE_ANY = 0,   /* any number of units: unit 2j as it is, unit 2j + 1 xor-ed with unit 2j, in A
-                     * and in W; an even number of units, padding bits are zero in both */
-    TILE_PART_8,    /* beta = 8: one unit holds four segments */
-    TILE_PART_16,   /* beta = 16: one unit holds two segments */
-    TILE_UNIT_1,    /* beta = 32 */
-    TILE_UNIT_2,    /* beta = 64;   signed: odd units of W are inverted */
-    TILE_UNIT_4,    /* beta = 128;  the same */
-    TILE_UNIT_8,    /* beta = 256;  the same */
+    TILE_ANY = 0, /* any length, in whole units; padding bits are zero in A and in W */
+    TILE_PART_8,  /* beta = 8 */
+    TILE_PART_16, /* beta = 16 */
+    TILE_UNIT_1,  /* beta = 32 */
+    TILE_UNIT_2,  /* beta = 64 */
+    TILE_UNIT_4,  /* beta = 128 */
+    TILE_UNIT_8,  /* beta = 256 */
     TILE_KINDS
 };
+
+/* How a set's kernels want the elements: in units of uint32_t.
+ *
+ * LAYOUT_UNITS: 32 elements in a unit; element i of a segment is bit i % 32 of its unit i / 32, as in
+ *   the packed words of a little-endian machine.
+ *     TILE_ANY     unit 2j as it is, unit 2j + 1 xor-ed with unit 2j, in A and in W; an even number
+ *     TILE_PART_*  one unit holds the segments of 32 elements
+ *     TILE_UNIT_2, _4, _8, signed: odd units of W are inverted
+ *   Signed alphas of A stand multiplied by -2 (TILE_UNIT_*: the kernel counts dot / -2), by -1
+ *   (TILE_ANY: -dot), or as they are (TILE_PART_*: dot).
+ * LAYOUT_NIBBLES: 16 elements in a unit; element i of a segment is bit i % 4 of byte i / 4, in the
+ *   order of memory. In A each byte is shifted up by 4: the offset of that nibble's table of 16 bytes.
+ *   In W a unit is four rows of bytes, each with a byte of every column.
+ *     TILE_PART_8  one unit holds two segments
+ *   Signed alphas of A stand multiplied by 2 (the kernel counts dot / 2), by -1 (TILE_ANY: -dot).
+ * Unipolar alphas stand as they are, in both. */
+enum tile_layout { LAYOUT_UNITS = 0, LAYOUT_NIBBLES = 1 };
 
 /* A group is what a kernel's loop passes over at once: one segment, or the segments of one unit.
  *   a: for each group, for each of the tile's rows: its units, then an alpha for each segment, then
  *      (unipolar) popcount(a) of each segment as int32_t;
  *   w: for each group, for each unit the units of all columns, then for each segment the alphas of
  *      all columns. Aligned to 64 bytes.
- *   signed alphas of A stand multiplied by -2 (TILE_UNIT_*: the kernel counts dot / -2), by -1
- *   (TILE_ANY: -dot), or as they are (TILE_PART_*: dot); unipolar ones as they are.
  *   out: rows x columns, row r at out + r * stride, read (it holds the start) and written. */
 struct tile_job {
     const uint32_t *a;
     const uint32_t *w;
     size_t groups;
     size_t units;    /* of a segment; TILE_ANY only */
-    int32_t padding; /* TILE_ANY, signed: padding bits of a segment, units * 32 - its length */
+    int32_t padding; /* TILE_ANY, signed: bits of a segment's units that are behind its elements */
     float *out;
     size_t stride;
 };
@@ -64,6 +77,7 @@ struct tile_kernel {
 };
 
 struct product_kernels {
+    enum tile_layout layout;
     size_t rows, columns; /* of a tile, for all kinds; columns a multiple of 16 */
     struct tile_kernel tile[2][TILE_KINDS]; /* by meshd_coding; TILE_ANY is never NULL */
 };

@@ -41,14 +41,14 @@ struct multiplication : row_product {
 
     void run_tile(const uint32_t *a_tile, const uint32_t *panel, float *to, size_t step) const {
         if (plan.groups > 0) {
-            const int32_t padding = (int32_t)(plan.group_units * 32 - plan.fine);
+            const int32_t padding = plan.padding(plan.group_units, plan.fine);
             const tile_job job = {a_tile, panel, plan.groups, plan.group_units, padding, to, step};
             kernels->tile[plan.coding][plan.kind].run(&job);
         }
         a_tile += plan.groups * plan.rows * plan.a_group;
         panel += plan.groups * plan.columns * plan.w_group;
         for (size_t i = 0; i < plan.rest; ++i) {
-            const int32_t padding = (int32_t)(plan.rest_units * 32 - plan.rest_length(i));
+            const int32_t padding = plan.padding(plan.rest_units, plan.rest_length(i));
             const tile_job job = {a_tile, panel, 1, plan.rest_units, padding, to, step};
             kernels->tile[plan.coding][TILE_ANY].run(&job);
             a_tile += plan.rows * plan.a_rest;

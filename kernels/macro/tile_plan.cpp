@@ -8,8 +8,12 @@ namespace {
 size_t smaller(size_t a, size_t b) { return a < b ? a : b; }
 size_t quotient_up(size_t a, size_t b) { return a / b + (a % b != 0); }
 
-// Pairs of units: an even number.
-size_t units_of_any(size_t length) { return 2 * quotient_up(length, 64); }
+size_t elements_of_unit(tile_layout layout) { return layout == LAYOUT_NIBBLES ? 16 : 32; }
+
+// Pairs of whole units: an even number.
+size_t units_of_any(tile_layout layout, size_t length) {
+    return layout == LAYOUT_NIBBLES ? quotient_up(length, 16) : 2 * quotient_up(length, 64);
+}
 
 tile_kind kind_of(size_t fine, size_t k) {
     if (fine >= k) return TILE_ANY;
@@ -25,6 +29,12 @@ tile_kind kind_of(size_t fine, size_t k) {
 }
 
 bool is_part(tile_kind kind) { return kind == TILE_PART_8 || kind == TILE_PART_16; }
+
+// 16 bits as four bytes of four, the first in the lowest.
+uint32_t as_nibbles(uint32_t bits) {
+    bits = (bits | bits << 8) & 0x00ff00ffu;
+    return (bits | bits << 4) & 0x0f0f0f0fu;
+}
 
 // `length` <= 32 elements of a packed row, from element `begin` on.
 uint32_t bits_at(const uint64_t *words, size_t begin, size_t length) {
@@ -75,6 +85,14 @@ struct row_reader {
             put(i, (uint32_t)(words[at / 2] >> (32 * (at % 2))));
     }
 
+    // Units of nibbles, `count` of them.
+    template <class Put> void nibbles(size_t begin, size_t length, size_t count, Put put) const {
+        for (size_t i = 0; i < count; ++i) {
+            const size_t done = smaller(16 * i, length), left = smaller(16, length - done);
+            put(i, left ? as_nibbles(bits_at(words, begin + done, left)) : 0);
+        }
+    }
+
     int32_t ones_in(size_t begin, size_t length) const {
         int32_t sum = 0;
         for (size_t done = 0; done < length; done += 32)
@@ -83,28 +101,46 @@ struct row_reader {
     }
 };
 
-float factor_of_a(tile_kind kind, meshd_coding coding) {
-    if (coding == MESHD_UNIPOLAR || is_part(kind)) return 1.0f;
-    return kind == TILE_ANY ? -1.0f : -2.0f;
+float factor_of_a(const tile_plan &plan, tile_kind kind) {
+    if (plan.coding == MESHD_UNIPOLAR) return 1.0f;
+    if (kind == TILE_ANY) return -1.0f;
+    if (plan.layout == LAYOUT_NIBBLES) return 2.0f;
+    return is_part(kind) ? 1.0f : -2.0f;
+}
+
+// The units of elements begin .. begin + length, as a kernel of `kind` reads them.
+template <class Put>
+void each_unit(const tile_plan &plan, tile_kind kind, const row_reader &row, size_t begin,
+               size_t length, size_t count, Put put) {
+    if (plan.layout == LAYOUT_NIBBLES)
+        row.nibbles(begin, length, count, put);
+    else if (kind == TILE_ANY)
+        row.pairs(begin, length, count, put);
+    else
+        row.units(begin, count, put);
+}
+
+// Units in A: nibbles stand as offsets into tables of 16 bytes.
+void lay_out_units(const tile_plan &plan, tile_kind kind, const row_reader &row, size_t begin,
+                   size_t length, size_t count, uint32_t *to) {
+    const int shift = plan.layout == LAYOUT_NIBBLES ? 4 : 0;
+    each_unit(plan, kind, row, begin, length, count,
+              [&](size_t u, uint32_t unit) { to[u] = unit << shift; });
 }
 
 void lay_out_rest(const tile_plan &plan, const row_reader &row, size_t i, uint32_t *to) {
     const size_t begin = plan.groups * plan.group_segments * plan.fine + i * plan.fine;
     const size_t length = plan.rest_length(i), units = plan.rest_units;
-    row.pairs(begin, length, units, [&](size_t u, uint32_t unit) { to[u] = unit; });
-    to[units] = as_unit(factor_of_a(TILE_ANY, plan.coding) * row.alpha(begin));
+    lay_out_units(plan, TILE_ANY, row, begin, length, units, to);
+    to[units] = as_unit(factor_of_a(plan, TILE_ANY) * row.alpha(begin));
     if (plan.coding == MESHD_UNIPOLAR) to[units + 1] = (uint32_t)row.ones_in(begin, length);
 }
 
 void lay_out_group(const tile_plan &plan, const row_reader &row, size_t g, uint32_t *to) {
-    const size_t begin = g * plan.group_segments * plan.fine, units = plan.group_units;
-    const auto put = [&](size_t u, uint32_t unit) { to[u] = unit; };
-    if (plan.kind == TILE_ANY)
-        row.pairs(begin, plan.fine, units, put);
-    else
-        row.units(begin, units, put);
-    to += units;
-    const float factor = factor_of_a(plan.kind, plan.coding);
+    const size_t length = plan.group_segments * plan.fine, begin = g * length;
+    lay_out_units(plan, plan.kind, row, begin, length, plan.group_units, to);
+    to += plan.group_units;
+    const float factor = factor_of_a(plan, plan.kind);
     for (size_t s = 0; s < plan.group_segments; ++s)
         *to++ = as_unit(factor * row.alpha(begin + s * plan.fine));
     if (plan.coding == MESHD_UNIPOLAR)
@@ -112,36 +148,51 @@ void lay_out_group(const tile_plan &plan, const row_reader &row, size_t g, uint3
             *to++ = (uint32_t)row.ones_in(begin + s * plan.fine, plan.fine);
 }
 
-void lay_out_column(const tile_plan &plan, const row_reader &row, uint32_t *to) {
+// Column c of a group, whose first unit of column 0 is at `group`.
+void lay_out_column_units(const tile_plan &plan, tile_kind kind, const row_reader &row,
+                          size_t begin, size_t length, size_t count, uint32_t *group, size_t c) {
     const size_t columns = plan.columns;
     // Inverted, every second count is of ones too many: what is left of a pair is sum - 32, the
     // kernel's bias for nothing.
-    const bool inverts = plan.coding == MESHD_SIGNED && plan.kind >= TILE_UNIT_2;
-    const auto put = [&](size_t u, uint32_t unit) { to[u * columns] = unit; };
+    const bool inverts = plan.coding == MESHD_SIGNED && kind >= TILE_UNIT_2;
+    const auto put = [&](size_t u, uint32_t unit) { group[u * columns + c] = unit; };
     const auto put_inverted = [&](size_t u, uint32_t unit) {
-        to[u * columns] = u % 2 ? ~unit : unit;
+        group[u * columns + c] = u % 2 ? ~unit : unit;
     };
+    const auto put_nibbles = [&](size_t u, uint32_t unit) {
+        uint8_t *to = (uint8_t *)(group + u * columns) + c;
+        for (int i = 0; i < 4; ++i) to[(size_t)i * columns] = (uint8_t)(unit >> (8 * i));
+    };
+    if (plan.layout == LAYOUT_NIBBLES)
+        each_unit(plan, kind, row, begin, length, count, put_nibbles);
+    else if (inverts)
+        each_unit(plan, kind, row, begin, length, count, put_inverted);
+    else
+        each_unit(plan, kind, row, begin, length, count, put);
+}
+
+void lay_out_column(const tile_plan &plan, const row_reader &row, uint32_t *to, size_t c) {
+    const size_t columns = plan.columns, length = plan.group_segments * plan.fine;
     for (size_t g = 0; g < plan.groups; ++g) {
-        const size_t begin = g * plan.group_segments * plan.fine;
-        if (plan.kind == TILE_ANY)
-            row.pairs(begin, plan.fine, plan.group_units, put);
-        else if (inverts)
-            row.units(begin, plan.group_units, put_inverted);
-        else
-            row.units(begin, plan.group_units, put);
+        lay_out_column_units(plan, plan.kind, row, g * length, length, plan.group_units, to, c);
         for (size_t s = 0; s < plan.group_segments; ++s)
-            to[(plan.group_units + s) * columns] = as_unit(row.alpha(begin + s * plan.fine));
+            to[(plan.group_units + s) * columns + c] =
+                as_unit(row.alpha(g * length + s * plan.fine));
         to += plan.w_group * columns;
     }
     for (size_t i = 0; i < plan.rest; ++i) {
-        const size_t begin = (plan.groups * plan.group_segments + i) * plan.fine;
-        row.pairs(begin, plan.rest_length(i), plan.rest_units, put);
-        to[plan.rest_units * columns] = as_unit(row.alpha(begin));
+        const size_t begin = plan.groups * length + i * plan.fine, units = plan.rest_units;
+        lay_out_column_units(plan, TILE_ANY, row, begin, plan.rest_length(i), units, to, c);
+        to[units * columns + c] = as_unit(row.alpha(begin));
         to += plan.w_rest * columns;
     }
 }
 
 } // namespace
+
+int32_t tile_plan::padding(size_t units, size_t length) const {
+    return (int32_t)(units * elements_of_unit(layout) - length);
+}
 
 size_t tile_plan::rest_length(size_t i) const {
     return smaller(fine, k - (groups * group_segments + i) * fine);
@@ -151,17 +202,22 @@ tile_plan make_tile_plan(const product_kernels *kernels, size_t k, size_t beta_a
                          meshd_coding coding) {
     tile_plan p = {};
     p.coding = coding;
+    p.layout = kernels->layout;
     p.k = k;
     p.fine = smaller(beta_a, beta_w);
     p.rows = kernels->rows;
     p.columns = kernels->columns;
     p.kind = kind_of(p.fine, k);
     if (!kernels->tile[coding][p.kind].run) p.kind = TILE_ANY;
-    p.group_segments = is_part(p.kind) ? 32 / p.fine : 1;
-    p.group_units = p.kind == TILE_ANY ? units_of_any(p.fine) : p.group_segments * p.fine / 32;
+    const size_t unit = elements_of_unit(p.layout);
+    const bool shared = p.kind != TILE_ANY && p.fine < unit; // a unit, by segments
+    p.group_segments = shared ? unit / p.fine : 1;
+    p.group_units =
+        p.kind == TILE_ANY ? units_of_any(p.layout, p.fine) : p.group_segments * p.fine / unit;
     p.groups = k / (p.group_segments * p.fine);
-    p.rest = quotient_up(k - p.groups * p.group_segments * p.fine, p.fine);
-    p.rest_units = units_of_any(smaller(p.fine, k - p.groups * p.group_segments * p.fine));
+    const size_t left = k - p.groups * p.group_segments * p.fine;
+    p.rest = quotient_up(left, p.fine);
+    p.rest_units = units_of_any(p.layout, smaller(p.fine, left));
     const size_t ones = coding == MESHD_UNIPOLAR ? 1 : 0;
     p.a_group = p.group_units + p.group_segments * (1 + ones);
     p.w_group = p.group_units + p.group_segments;
@@ -195,5 +251,5 @@ void lay_out_tile(const tile_plan &plan, const packed_matrix *a, size_t first, u
 void lay_out_panel(const tile_plan &plan, const packed_matrix *w, size_t first, uint32_t *to) {
     if (first + plan.columns > w->rows) memset(to, 0, plan.w_units() * plan.columns * sizeof *to);
     for (size_t c = 0; c < plan.columns && first + c < w->rows; ++c)
-        lay_out_column(plan, row_reader(w, first + c, plan.k), to + c);
+        lay_out_column(plan, row_reader(w, first + c, plan.k), to, c);
 }

@@ -15,6 +15,7 @@
 
 struct tile_plan {
     meshd_coding coding;
+    tile_layout layout;
     tile_kind kind;
     size_t k, fine;         /* elements of a row, of a segment */
     size_t rows, columns;   /* of a tile */
@@ -28,6 +29,7 @@ struct tile_plan {
 
     size_t a_units() const { return groups * a_group + rest * a_rest; } /* of a row */
     size_t w_units() const { return groups * w_group + rest * w_rest; } /* of a column */
+    int32_t padding(size_t units, size_t length) const; /* bits behind a segment in its units */
     size_t rest_length(size_t i) const;                                 /* of its i-th rest segment */
 };
 

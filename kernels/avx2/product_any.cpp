@@ -1,0 +1,10 @@
+// Segments of any length: tables of nibbles, 4 rows by 64 columns.
+#include "product.h"
+#include "tile.h"
+
+#include "generic/nibble_any.h"
+
+extern "C" void meshd_tile_signed_any_avx2_4x64(const tile_job *job) { tile_any<any_signed>(job); }
+extern "C" void meshd_tile_unipolar_any_avx2_4x64(const tile_job *job) {
+    tile_any<any_unipolar>(job);
+}

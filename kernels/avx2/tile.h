@@ -1,0 +1,61 @@
+/* What generic/nibble_tile.h needs, in AVX2: 32 columns of bytes, 8 of floats in a register. */
+#ifndef MESHD_AVX2_TILE_H
+#define MESHD_AVX2_TILE_H
+
+#include <immintrin.h>
+#include <stddef.h>
+#include <stdint.h>
+
+namespace {
+
+constexpr int tile_rows = 4, tile_registers = 2; // of bytes
+constexpr int byte_lanes = 32, lanes = 8;
+
+using bytes = __m256i;
+using integers = __m256i;
+using floats = __m256;
+
+inline bytes load(const void *p) { return _mm256_load_si256((const __m256i *)p); }
+inline void store(void *p, bytes x) { _mm256_store_si256((__m256i *)p, x); }
+inline bytes zero() { return _mm256_setzero_si256(); }
+
+inline bytes load_table(const uint8_t *p) {
+    return _mm256_broadcastsi128_si256(_mm_load_si128((const __m128i *)p));
+}
+inline bytes look_up(bytes table, bytes nibbles) { return _mm256_shuffle_epi8(table, nibbles); }
+inline bytes add_bytes(bytes a, bytes b) { return _mm256_add_epi8(a, b); }
+
+inline bytes add_words(bytes a, bytes b) { return _mm256_add_epi16(a, b); }
+inline bytes subtract_words(bytes a, bytes b) { return _mm256_sub_epi16(a, b); }
+inline bytes high_bytes(bytes x) { return _mm256_srli_epi16(x, 8); }
+inline bytes to_high_bytes(bytes x) { return _mm256_slli_epi16(x, 8); }
+// Words of even columns and of odd ones to words in order.
+inline void store_in_order(uint16_t *p, bytes even, bytes odd) {
+    const __m256i low = _mm256_unpacklo_epi16(even, odd), high = _mm256_unpackhi_epi16(even, odd);
+    store(p, _mm256_permute2x128_si256(low, high, 0x20));
+    store(p + 16, _mm256_permute2x128_si256(low, high, 0x31));
+}
+
+inline integers widen_bytes(const int8_t *p) {
+    return _mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)p));
+}
+inline integers widen_words(const uint16_t *p) {
+    return _mm256_cvtepu16_epi32(_mm_load_si128((const __m128i *)p));
+}
+inline integers load_integers(const int32_t *p) { return load(p); }
+inline integers broadcast_integer(int32_t x) { return _mm256_set1_epi32(x); }
+inline integers add(integers a, integers b) { return _mm256_add_epi32(a, b); }
+inline integers subtract(integers a, integers b) { return _mm256_sub_epi32(a, b); }
+
+inline floats load_floats(const void *p) { return _mm256_load_ps((const float *)p); }
+inline floats load_out(const float *p) { return _mm256_loadu_ps(p); }
+inline void store_floats(float *p, floats x) { _mm256_store_ps(p, x); }
+inline void store_out(float *p, floats x) { _mm256_storeu_ps(p, x); }
+inline floats broadcast_float(const uint32_t *p) { return _mm256_broadcast_ss((const float *)p); }
+inline floats as_floats(integers x) { return _mm256_cvtepi32_ps(x); }
+inline floats multiply(floats a, floats b) { return _mm256_mul_ps(a, b); }
+inline floats multiply_add(floats a, floats b, floats c) { return _mm256_fmadd_ps(a, b, c); }
+
+} // namespace
+
+#endif
