@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from meshd.bench import machine, plans, products, references, run, streams
+from meshd.bench import arrays, machine, plans, products, references, run, streams
 from meshd.bench.products import PRODUCTS, ProductKernel
 from meshd.bench.results import REFERENCES
 from meshd.bits import ops
@@ -149,5 +149,5 @@ def test_the_plans_hold_what_is_asked_for() -> None:
     assert set(plans.QUICK.shapes) < set(plans.FULL.shapes)
     assert plans.QUICK.limit_s < 45
     for plan in (plans.FULL, plans.QUICK):
-        assert plan.elements % streams.ROW == 0 and 4 * plan.elements > 3 * 32 << 20
+        assert plan.elements % arrays.ROW == 0 and 4 * plan.elements > 3 * 32 << 20
     assert {reference.name for reference in references.REFERENCES} == set(REFERENCES)

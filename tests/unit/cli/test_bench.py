@@ -178,7 +178,8 @@ def test_the_plot_is_written(tmp_path: Path) -> None:
 
 def test_help_loads_nothing_that_measures() -> None:
     code = (
-        "import sys\nfrom meshd.cli.main import run\nassert run(['bench', 'kernels', '--help']) == 0\n"
+        "import sys\nfrom meshd.cli.main import run\n"
+        "assert run(['bench', 'kernels', '--help']) == 0\n"
         "assert not {'numpy', 'torch', 'matplotlib', 'meshd.bench'} & set(sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
