@@ -13,8 +13,11 @@ from meshd.bench import _ceilings
 from meshd.bits.layout import Floats
 
 CLOCK = "clock"
-# Which loop bounds a packed product, per set of kernels.
+# Which loop bounds a product, per set of kernels: of two packed matrices, of floats with a packed
+# one by tables, and of small integers with a packed one.
 PACKED = {"avx512": "xor_popcount_zmm", "avx512bw": "nibble_table_zmm", "avx2": "nibble_table_ymm"}
+FLOAT_TABLES = {"avx512": "float32_table_zmm", "avx512bw": "float32_table_zmm"}
+INT16_TABLES = {"avx512": "int16_table_zmm", "avx512bw": "int16_table_zmm"}
 
 Ceilings = dict[str, dict[str, Any]]
 

@@ -15,7 +15,8 @@ class Plan:
     """What a run measures.
 
     all_isas: shapes at which every set of kernels but the scalar one is measured, not one alone.
-    betas: 0 stands for K.
+    betas: of the forward products; 0 stands for K.
+    backward: shapes of the backward products, m x k x n with k the sum's length; beta is 256.
     elements: of an array that streams through; several times what the largest cache holds.
     limit_s: contests that would begin later than this are left out, and the report says which.
     """
@@ -23,6 +24,7 @@ class Plan:
     shapes: tuple[Shape, ...]
     all_isas: tuple[Shape, ...]
     betas: tuple[int, ...]
+    backward: tuple[Shape, ...]
     product: Effort
     stream: Effort
     elements: int
@@ -41,8 +43,9 @@ FULL = Plan(
     shapes=(*map(cube, CUBES), LONG),
     all_isas=(cube(1024),),
     betas=(0, 512, 256, 128, 64, 32, 16),
-    product=Effort(30.0),
-    stream=Effort(5.0, least_turns=5),
+    backward=(cube(1024), cube(4096)),
+    product=Effort(20.0),
+    stream=Effort(4.0, least_turns=5),
     elements=1 << 26,
     ceilings_s=4.0,
     limit_s=330.0,
@@ -52,8 +55,9 @@ QUICK = Plan(
     shapes=(*map(cube, CUBES[:3]), LONG),
     all_isas=(),
     betas=(0, 256, 128, 64, 16),
-    product=Effort(4.0),
-    stream=Effort(1.0, least_turns=4, most_turns=20),
+    backward=(cube(1024),),
+    product=Effort(3.0),
+    stream=Effort(0.5, least_turns=4, most_turns=20),
     elements=1 << 25,
     ceilings_s=1.0,
     limit_s=32.0,
@@ -64,6 +68,7 @@ TINY = Plan(
     shapes=(cube(64),),
     all_isas=(cube(64),),
     betas=(0, 16),
+    backward=(cube(64),),
     product=Effort(0.1, least_turns=2, most_turns=2),
     stream=Effort(0.02, least_turns=2, most_turns=2),
     elements=1 << 16,

@@ -28,6 +28,7 @@ STYLES: dict[str, tuple[str, str, str]] = {
     "ours-64": ("ours, beta = 64", "#009E73", "o"),
     "ours-16": ("ours, beta = 16", "#000000", "o"),
 }
+OURS_KERNEL = "product_signed"
 OURS = {"ours-64": 64, "ours-16": 16}
 # Bytes of an element of A, of W and of the result; ours reads A in float32 and W in bits.
 ELEMENT_BYTES = {"float32": (4, 4, 4), "bfloat16": (2, 2, 2), "int8": (1, 1, 4)}
@@ -84,7 +85,7 @@ def series_of(report: Report) -> dict[str, list[Row]]:
     for row in report["results"]:
         if row["kernel"] in STYLES:
             found.setdefault(row["kernel"], []).append(row)
-        elif row["gops"] is not None and row["isa"] == isa and row["coding"] == "signed":
+        elif row["kernel"] == OURS_KERNEL and row["isa"] == isa:
             for name in ("ours-k", "ours-64", "ours-16"):
                 if row["beta"] == OURS.get(name, row["k"]):
                     found.setdefault(name, []).append(row)

@@ -1,21 +1,24 @@
-"""Packed products beside torch's: binarizing and packing A is timed with them, W is packed once.
+"""Packed products beside torch's: all that a new A needs is timed, what a weight needs once is not.
 
-A new kernel is one line of PRODUCTS.
+A new kernel is one line of FORWARD or BACKWARD.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from meshd.bench import exact
-from meshd.bench.ceilings import PACKED, Parts, first_of
+from meshd.bench.ceilings import FLOAT_TABLES, INT16_TABLES, PACKED, Parts
 from meshd.bench.contest import Contest, Entry
-from meshd.bench.references import REFERENCES, UnavailableError
+from meshd.bench.exact import Doubles
+from meshd.bench.references import REFERENCES, Reference, UnavailableError
 from meshd.bench.timing import Turn
 from meshd.bits import ops
 from meshd.bits.layout import Floats, Words, segments, words
@@ -23,23 +26,39 @@ from meshd.bits.product import Panels
 
 Shape = tuple[int, int, int]
 Call = Callable[[], Floats]
-Pack = Callable[..., tuple[Words, Floats]]
+# From A (M, K), W (N, K), beta and threads to the call that is timed.
+Prepare = Callable[[Floats, Floats, int, int], Call]
+# From A, W and beta to these rows of A and of W, whose product is those of the definition's result.
+Indices = npt.NDArray[np.intp]
+Define = Callable[[Floats, Floats, int, Indices, Indices], tuple[Doubles, Doubles]]
 
 
 @dataclass(frozen=True)
 class ProductKernel:
-    """A product by name. prepare(a, w, beta, threads) packs w and returns what is timed."""
+    """A product by name: how it is called, what it should give, and what bounds it on each set.
+
+    only: the segment lengths of a plan that it is measured with; empty: all of them.
+    """
 
     name: str
     coding: str
-    prepare: Callable[[Floats, Floats, int, int], Call]
-    threaded: bool = False
+    prepare: Prepare
+    define: Define
+    ceilings: Mapping[str, str]
+    only: tuple[int, ...] = ()
+
+    def lengths(self, betas: tuple[int, ...], k: int) -> list[int]:
+        """Its segment lengths out of a plan's, each once; 0 stands for k."""
+        mine = [beta for beta in betas if not self.only or beta in self.only]
+        return list(dict.fromkeys(k if beta == 0 else min(beta, k) for beta in mine))
 
 
 def packed(
-    pack: Pack, lay_out: Callable[..., Panels], product: Callable[..., Floats]
-) -> Callable[[Floats, Floats, int, int], Call]:
-    """W laid out once; then, timed: pack A and multiply, into arrays that are allocated once."""
+    pack: Callable[..., tuple[Words, Floats]],
+    lay_out: Callable[..., Panels],
+    product: Callable[..., Floats],
+) -> Prepare:
+    """W laid out once; timed: pack A and multiply, into arrays that are allocated once."""
 
     def prepare(a: Floats, w: Floats, beta: int, threads: int) -> Call:
         m, k = a.shape
@@ -59,18 +78,84 @@ def packed(
     return prepare
 
 
+def floats(a: Floats, w: Floats, beta: int, threads: int) -> Call:
+    """A as it is, W packed: beta_a = 1."""
+    w_words, w_scales = ops.pack_signed(w, beta)
+    out = torch.empty(len(a), len(w)).numpy()
+    k = a.shape[1]
+    return lambda: ops.product_floats(a, w_words, w_scales, beta, k, threads=threads, out=out)
+
+
+def backward(kernel: Callable[..., Floats], transposed: bool, **setting: int) -> Prepare:
+    """A is a gradient, in float32, W^T (K, N) what was packed in the forward pass.
+
+    transposed: A is stored as (K, M), which is how the gradient of a weight finds it.
+    """
+
+    def prepare(a: Floats, w: Floats, beta: int, threads: int) -> Call:
+        m, n = len(a), len(w)
+        b_words, b_scales = ops.pack_signed(np.ascontiguousarray(w.T), beta)
+        g = np.ascontiguousarray(a.T) if transposed else a
+        out = torch.empty(m, n).numpy()
+        whole = {"transposed": transposed, "threads": threads, "out": out, **setting}
+        return lambda: kernel(g, b_words, b_scales, beta, n, **whole)
+
+    return prepare
+
+
+def both_binarized(coding: str) -> Define:
+    """H_beta of both, along K."""
+    return lambda a, w, beta, rows, columns: (
+        exact.binarized(a[rows], beta, coding),
+        exact.binarized(w[columns], beta, "signed"),
+    )
+
+
+def weight_binarized(
+    a: Floats, w: Floats, beta: int, rows: Indices, columns: Indices
+) -> tuple[Doubles, Doubles]:
+    """H_beta of W alone, along K."""
+    return a[rows].astype(np.float64), exact.binarized(w[columns], beta, "signed")
+
+
+def rows_binarized(
+    a: Floats, w: Floats, beta: int, rows: Indices, columns: Indices
+) -> tuple[Doubles, Doubles]:
+    """H_beta of W^T alone, along N: each of the K rows was packed in the forward pass."""
+    return a[rows].astype(np.float64), exact.binarized(w.T, beta, "signed").T[columns]
+
+
 SIGNED = packed(ops.pack_signed, ops.prepare_signed, ops.product_signed)
 UNIPOLAR = packed(ops.pack_unipolar, ops.prepare_unipolar, ops.product_unipolar)
 
-PRODUCTS = (
-    ProductKernel("product_signed", "signed", SIGNED, threaded=True),
-    ProductKernel("product_unipolar", "unipolar", UNIPOLAR, threaded=True),
+FORWARD = (
+    ProductKernel("product_signed", "signed", SIGNED, both_binarized("signed"), PACKED),
+    ProductKernel("product_unipolar", "unipolar", UNIPOLAR, both_binarized("unipolar"), PACKED),
+    ProductKernel("product_floats", "float", floats, weight_binarized, FLOAT_TABLES, (0, 256)),
+)
+
+# The gradient of A (dx) and of W (dw), at the three settings.
+SETTINGS: tuple[tuple[str, Callable[..., Floats], dict[str, int], Mapping[str, str]], ...] = (
+    ("backward_exact", ops.backward_exact, {}, FLOAT_TABLES),
+    ("backward_int8", ops.backward_int8, {"seed": 1}, INT16_TABLES),
+    ("backward_planes2", ops.backward_planes, {"planes": 2}, PACKED),
+)
+BACKWARD = tuple(
+    ProductKernel(
+        f"{name}_{gradient}",
+        "float",
+        backward(kernel, transposed, **setting),
+        rows_binarized,
+        ceilings,
+    )
+    for name, kernel, setting, ceilings in SETTINGS
+    for gradient, transposed in (("dx", False), ("dw", True))
 )
 
 
 @dataclass(frozen=True)
 class Operands:
-    """Standard normal A (M, K) and W (N, K), the same in every run, and what a Ramp leaves of A."""
+    """Standard normal A (M, K) and W (N, K), the same in every run."""
 
     a: torch.Tensor
     w: torch.Tensor
@@ -83,70 +168,76 @@ class Operands:
         return cls(torch.randn(m, k, generator=chance), torch.randn(n, k, generator=chance))
 
     def activations(self, coding: str) -> Floats:
-        """A as the coding expects it."""
+        """A as the coding expects it: unipolar is what a Ramp leaves."""
         return (self.a.relu() if coding == "unipolar" else self.a).numpy()
 
 
-def contests(
-    shapes: dict[Shape, tuple[str, ...]], betas: tuple[int, ...], parts: Parts, threads: int
-) -> Iterator[Contest]:
-    """One contest for each shape; its value names the instruction sets to run our kernels with.
+@dataclass(frozen=True)
+class Products:
+    """What is measured at each shape: kernels, segment lengths (0: the whole row), sets of kernels,
+    and references."""
 
-    A beta of 0, or of K and more, means one segment; betas that repeat another are left out.
-    """
-    for shape, isas in shapes.items():
-        m, k, n = shape
-        operands = Operands.of(shape)
-        references, unavailable = reference_entries(operands, parts, threads)
-        lengths = list(dict.fromkeys(k if beta == 0 else min(beta, k) for beta in betas))
-        entries = [
-            entry(kernel, operands, beta, isa, threads)
-            for isa in isas
-            for kernel in PRODUCTS
-            for beta in lengths
-        ]
-        yield Contest(m, k, n, entries, references, 2.0 * m * k * n, unavailable)
+    kernels: tuple[ProductKernel, ...]
+    betas: tuple[int, ...]
+    shapes: Mapping[Shape, tuple[str, ...]]
+    references: tuple[Reference, ...] = REFERENCES
+
+    def contests(self, parts: Parts, threads: int) -> Iterator[Contest]:
+        """One contest for each shape, made when it is asked for."""
+        for shape, isas in self.shapes.items():
+            m, k, n = shape
+            operands = Operands.of(shape)
+            references, unavailable = reference_entries(self.references, operands, parts, threads)
+            entries = [
+                entry(kernel, operands, beta, isa, threads)
+                for isa in isas
+                for kernel in self.kernels
+                for beta in kernel.lengths(self.betas, k)
+            ]
+            yield Contest(m, k, n, entries, references, 2.0 * m * k * n, unavailable)
 
 
 def entry(kernel: ProductKernel, operands: Operands, beta: int, isa: str, threads: int) -> Entry:
     """A kernel on a problem; prepared, and timed, with the set `isa` in use."""
-    used = threads if kernel.threaded else 1
     before = partial(ops.use_isa, isa)
     before()
     a, w = operands.activations(kernel.coding), operands.w.numpy()
-    call = kernel.prepare(a, w, beta, used)
-    one = Turn(kernel.prepare(a, w, beta, 1), before) if used > 1 else None
+    call = kernel.prepare(a, w, beta, threads)
+    one = Turn(kernel.prepare(a, w, beta, 1), before) if threads > 1 else None
 
     def error() -> float:
         before()
-        rows = exact.spread_evenly(len(a), exact.MOST_ROWS)
-        columns = exact.spread_evenly(len(w), exact.MOST_COLUMNS)
-        return exact.product_error(
-            call()[np.ix_(rows, columns)],
-            exact.binarized(a[rows], beta, kernel.coding),
-            exact.binarized(w[columns], beta, "signed"),
-        )
+        return sampled_error(call(), partial(kernel.define, a, w, beta))
 
     return Entry(
         kernel.name,
         Turn(call, before),
         kernel.coding,
         isa,
-        used,
+        threads,
         beta,
-        PACKED.get(isa),
+        kernel.ceilings.get(isa),
         error=error,
         one_thread=one,
     )
 
 
+def sampled_error(
+    y: npt.NDArray[Any], define: Callable[[Indices, Indices], tuple[Doubles, Doubles]]
+) -> float:
+    """The error of y (M, N), on as many rows and columns as `exact` allows."""
+    rows = exact.spread_evenly(y.shape[0], exact.MOST_ROWS)
+    columns = exact.spread_evenly(y.shape[1], exact.MOST_COLUMNS)
+    return exact.product_error(y[np.ix_(rows, columns)], *define(rows, columns))
+
+
 def reference_entries(
-    operands: Operands, parts: Parts, threads: int
+    references: tuple[Reference, ...], operands: Operands, parts: Parts, threads: int
 ) -> tuple[list[Entry], dict[str, str]]:
     """The references that run here, and why the others do not."""
     entries, unavailable = [], {}
     a, w = operands.a, operands.w
-    for reference in REFERENCES:
+    for reference in references:
         try:
             call, via = reference.prepare(a, w, parts)
             call()
@@ -160,7 +251,7 @@ def reference_entries(
                 reference.coding,
                 parts.isa if reference.name == "cmma" else "library",
                 threads,
-                ceiling=first_of(reference.ceilings),
+                ceiling=reference.ceiling(),
                 error=partial(reference_error, call, a, w) if reference.coding != "int8" else None,
                 via=via,
             )
@@ -170,9 +261,7 @@ def reference_entries(
 
 def reference_error(call: Callable[[], torch.Tensor], a: torch.Tensor, w: torch.Tensor) -> float:
     """A reference's error against the float64 product of the operands as they were."""
-    rows = exact.spread_evenly(len(a), exact.MOST_ROWS)
-    columns = exact.spread_evenly(len(w), exact.MOST_COLUMNS)
-    y = call().float().numpy()[np.ix_(rows, columns)]
-    return exact.product_error(
-        y, a.numpy()[rows].astype(np.float64), w.numpy()[columns].astype(np.float64)
+    return sampled_error(
+        call().float().numpy(),
+        lambda rows, columns: (a.numpy()[rows].astype(float), w.numpy()[columns].astype(float)),
     )

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import torch
 
-from meshd.bench.ceilings import Parts
+from meshd.bench.ceilings import Parts, first_of
 
 Call = Callable[[], torch.Tensor]
 Made = tuple[Call, str]  # and the function that does the work, by its public name
@@ -31,6 +31,10 @@ class Reference:
     coding: str
     ceilings: tuple[str, ...]
     prepare: Callable[[torch.Tensor, torch.Tensor, Parts], Made]
+
+    def ceiling(self) -> str | None:
+        """The ceiling that bounds it here."""
+        return first_of(self.ceilings)
 
 
 def prepare_mm(a: torch.Tensor, w: torch.Tensor, parts: Parts) -> Made:

@@ -10,14 +10,17 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from meshd.bench import ceilings, machine, products, streams
+from meshd.bench import ceilings, machine, streams
 from meshd.bench.contest import Contest
 from meshd.bench.plans import Plan
+from meshd.bench.products import BACKWARD, FORWARD, Products
+from meshd.bench.references import REFERENCES
 from meshd.bench.results import Row, held, judge, loops_over_memory
 from meshd.bench.timing import Effort
 from meshd.bits import ops
 
 Say = Callable[[str], object]
+BACKWARD_BETA = 256
 
 
 def measure(plan: Plan, threads: int = 1, say: Say = lambda words: None) -> dict[str, Any]:
@@ -62,5 +65,12 @@ def planned(plan: Plan, isa: str, threads: int) -> Iterator[tuple[Contest, Effor
     every = tuple(name for name in ops.list_isas() if name != "scalar") or (isa,)
     shapes = {shape: every if shape in plan.all_isas else (isa,) for shape in plan.shapes}
     parts = ceilings.Parts(isa, threads)
-    for contest in products.contests(shapes, plan.betas, parts, threads):
-        yield contest, plan.product
+    backward = {shape: (isa,) for shape in plan.backward}
+    # A plain loop says nothing about a gradient that it does not about a product.
+    libraries = tuple(r for r in REFERENCES if r.name != "cmma")
+    for family in (
+        Products(FORWARD, plan.betas, shapes),
+        Products(BACKWARD, (BACKWARD_BETA,), backward, libraries),
+    ):
+        for contest in family.contests(parts, threads):
+            yield contest, plan.product

@@ -36,9 +36,9 @@ STREAMS: tuple[tuple[Callable[[Arrays], Stream], str], ...] = (
 
 
 def contests(elements: int, isa: str) -> Iterator[Contest]:
-    """One contest for each kernel, on one thread, beside both plain loops."""
+    """One contest for each kernel, on one thread, beside the plain loop that bounds it."""
     arrays = Arrays.of(elements)
-    loops = plain_loops(arrays.x, arrays.copy_of_y())
+    x, y = arrays.x, arrays.copy_of_y()
     for prepare, bound in STREAMS:
         stream = prepare(arrays)
         entry = Entry(
@@ -52,18 +52,20 @@ def contests(elements: int, isa: str) -> Iterator[Contest]:
             bytes_moved=stream.bytes_moved,
             error=stream.error,
         )
+        loops = plain_loops(bound, x, y)
         yield Contest(1, stream.elements, 1, [entry], loops, operations=None)
 
 
-def plain_loops(x: Floats, y: Floats) -> list[Entry]:
-    """Reading x, rewriting y, and updating y by x, with vectors of every width."""
+def plain_loops(name: str, x: Floats, y: Floats) -> list[Entry]:
+    """A loop with vectors of every width: which of them is best is not obvious."""
     loops = []
     for isa in plain_isas():
         parts = Parts(isa, 1)
-        for name, call, moved in (
-            (READ, partial(parts.read, x), x.nbytes),
-            (IN_PLACE, partial(parts.rescale, y), 2 * y.nbytes),
-            (UPDATE, partial(parts.update, x, y), 3 * x.nbytes),
-        ):
-            loops.append(Entry(name, Turn(call), "float32", isa, threads=1, bytes_moved=moved))
+        calls: dict[str, tuple[Callable[[], None], int]] = {
+            READ: (partial(parts.read, x), x.nbytes),
+            IN_PLACE: (partial(parts.rescale, y), 2 * y.nbytes),
+            UPDATE: (partial(parts.update, x, y), 3 * x.nbytes),
+        }
+        call, moved = calls[name]
+        loops.append(Entry(name, Turn(call), "float32", isa, threads=1, bytes_moved=moved))
     return loops

@@ -64,15 +64,16 @@ class Effort:
 def interleave(turns: Mapping[Name, Turn], effort: Effort) -> dict[Name, Times]:
     """Time all competitors, A B C A B C ...; each gets an equal share of the effort's seconds.
 
-    One that takes longer than its share runs once; else least_turns to most_turns, spread evenly
-    over the rounds.
+    least_turns to most_turns, spread evenly over the rounds. One whose single call takes more than
+    its share and an eighth of the effort runs once.
     """
     share_s = effort.seconds / max(len(turns), 1)
+    longest_s = max(share_s, effort.seconds / 8)
     times = {name: Times() for name in turns}
     first = {name: first_call(turn) for name, turn in turns.items()}
     wanted: dict[Name, int] = {}
     for name, call_s in first.items():
-        if call_s > share_s:
+        if call_s > longest_s:
             times[name].seconds.append(call_s)
             wanted[name] = 0
         else:

@@ -71,7 +71,9 @@ def ceiling_lines(ceilings: Object, results: Sequence[Object], width: int | None
         if "ghz" in ceiling:
             yield from wrapped(Cell(f"clock {ceiling['ghz']:.2f} GHz"), width)
             continue
-        bounds = dict.fromkeys(row["kernel"] for row in results if row["ceiling"] == name)
+        bound = dict.fromkeys(family(row) for row in results if row["ceiling"] == name)
+        # The table of streams has a column for it.
+        names = count_text(len(bound), "stream") if "gb_per_s" in ceiling else ", ".join(bound)
         rows.append(
             Row(
                 [
@@ -79,12 +81,17 @@ def ceiling_lines(ceilings: Object, results: Sequence[Object], width: int | None
                     Cell(number(ceiling.get("mac_per_cycle"))),
                     Cell(number(ceiling.get("gops"))),
                     Cell(number(ceiling.get("gb_per_s"))),
-                    Cell(", ".join(bounds) or NONE),
+                    Cell(names or NONE),
                 ]
             )
         )
     if rows:
         yield from table(CEILING_TITLES, rows, width)
+
+
+def family(row: Object) -> str:
+    """A kernel's name, without the gradient that a backward product is for."""
+    return str(row["kernel"]).removesuffix("_dx").removesuffix("_dw")
 
 
 def product_order(row: Object) -> tuple[Any, ...]:

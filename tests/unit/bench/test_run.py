@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import torch
 
-from meshd.bench import arrays, machine, plans, products, references, run, streams
-from meshd.bench.products import PRODUCTS, ProductKernel
+from meshd.bench import arrays, machine, plans, references, run, streams
+from meshd.bench.products import BACKWARD, FORWARD
 from meshd.bench.results import REFERENCES
 from meshd.bits import ops
 
@@ -41,7 +41,7 @@ def test_the_report_is_json_with_the_promised_keys(report: Report) -> None:
 
 def test_everything_in_the_tables_is_measured(report: Report) -> None:
     measured = {row["kernel"] for row in report["results"]}
-    assert measured >= {kernel.name for kernel in PRODUCTS}
+    assert measured >= {kernel.name for kernel in (*FORWARD, *BACKWARD)}
     assert measured >= {prepare.__name__ for prepare, _ in streams.STREAMS}
     missing = {reference.name for reference in references.REFERENCES} - measured
     assert missing == set(report["machine"]["unavailable"])
@@ -49,23 +49,23 @@ def test_everything_in_the_tables_is_measured(report: Report) -> None:
 
 
 def test_every_set_of_kernels_runs_where_a_plan_says_so(report: Report) -> None:
-    for kernel in PRODUCTS:
+    for kernel in FORWARD:
         found = {(row["isa"], row["beta"]) for row in rows(report, kernel.name)}
         isas = [isa for isa in ops.list_isas() if isa != "scalar"] or ["scalar"]
-        assert found == {(isa, beta) for isa in isas for beta in (64, 16)}
+        betas = kernel.lengths(plans.TINY.betas, 64)
+        assert betas and found == {(isa, beta) for isa in isas for beta in betas}
 
 
 def test_ratios_agree_with_the_seconds(report: Report) -> None:
-    best = {row["kernel"]: row["seconds_best"] for row in report["results"]}
-    for kernel in PRODUCTS:
+    # The forward contest is the first of the two that have these references.
+    best = {row["kernel"]: row["seconds_best"] for row in reversed(report["results"])}
+    for kernel in FORWARD:
         for row in rows(report, kernel.name):
             assert row["gops"] == pytest.approx(2 * 64**3 / row["seconds_best"] / 1e9)
-            if row["threads"] == 1:
-                for name in ("onednn", "mm", "cmma"):
-                    assert row[f"vs_{name}"] == pytest.approx(best[name] / row["seconds_best"])
+            for name in ("onednn", "mm", "cmma"):
+                assert row[f"vs_{name}"] == pytest.approx(best[name] / row["seconds_best"])
     for name in ("mm", "onednn", "cmma"):
-        (row,) = rows(report, name)
-        assert row[f"vs_{name}"] == 1
+        assert all(row[f"vs_{name}"] == 1 for row in rows(report, name))
 
 
 def test_shares_are_of_the_ceiling_that_is_named(report: Report) -> None:
@@ -88,19 +88,21 @@ def test_kernels_agree_with_float64(report: Report) -> None:
         if name == "int8":
             assert error is None
         else:
-            assert error < (0.05 if name == "bf16" else 1e-5), row
+            loose = {"bf16": 0.05, "backward_int8": 0.05, "backward_planes2": 0.5}
+            bound = next((loose[part] for part in loose if name.startswith(part)), 1e-5)
+            assert error < bound, row
 
 
 def test_a_wrong_kernel_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     """The error is that of the kernel which was timed: a wrong one has a large one."""
 
     def too_large(a: Any, w: Any, beta: int, threads: int) -> Any:
-        right = PRODUCTS[0].prepare(a, w, beta, threads)
+        right = FORWARD[0].prepare(a, w, beta, threads)
         return lambda: right() * 1.5
 
-    wrong = ProductKernel("too_large", "signed", too_large)
-    monkeypatch.setattr(products, "PRODUCTS", (wrong,))
-    plan = replace(plans.TINY, all_isas=(), betas=(16,))
+    wrong = replace(FORWARD[0], name="too_large", prepare=too_large)
+    monkeypatch.setattr(run, "FORWARD", (wrong,))
+    plan = replace(plans.TINY, all_isas=(), betas=(16,), backward=())
     (row,) = rows(run.measure(plan), "too_large")
     assert row["max_rel_error"] == pytest.approx(0.5, rel=0.01)
 
@@ -109,7 +111,7 @@ def test_what_there_is_no_time_for_is_named() -> None:
     report = run.measure(replace(plans.TINY, limit_s=-1.0))
     assert report["results"] == []
     assert "product_signed, 64 x 64 x 64" in report["skipped"]
-    assert len(report["skipped"]) == len(streams.STREAMS) + 1
+    assert len(report["skipped"]) == len(streams.STREAMS) + 2
 
 
 def test_a_reference_that_does_not_run_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,7 +134,7 @@ def test_the_process_is_as_it_was_afterwards() -> None:
         pass
     with pytest.raises(ZeroDivisionError), machine.pinned(1):
         raise ZeroDivisionError
-    run.measure(replace(plans.TINY, shapes=()))
+    run.measure(replace(plans.TINY, shapes=(), backward=()))
     assert (os.sched_getaffinity(0), torch.get_num_threads(), ops.isa()) == before
 
 

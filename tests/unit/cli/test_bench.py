@@ -53,7 +53,7 @@ def test_the_tables() -> None:
         "clock 3.60 GHz",
         "CEILING           MAC/CYCLE  GOPS  GB/S  BOUNDS",
         "xor_popcount_zmm  343        2470  -     product_signed, mm",
-        "memory_read       -          -     30.6  pack_signed",
+        "memory_read       -          -     30.6  1 stream",
         "",
         "SHAPE  KERNEL          BETA  GOPS  ONEDNN  MM     CMMA   SHARE  ERROR    ISA",
         "256^3  mm              -     1234  12.3x   23.4x  45.6x  88 %   1.5e-07  avx512",
