@@ -78,18 +78,20 @@ def test_use_isa_refuses_and_changes_nothing() -> None:
 def libraries() -> dict[str, list[Path]]:
     """The object files of each CMake target, of the builds that lie in build/."""
     found: dict[str, list[Path]] = {}
-    for path in sorted(ROOT.glob("build/*/CMakeFiles/*.dir/**/*.o")):
+    for path in sorted(ROOT.glob("build/*/**/CMakeFiles/*.dir/**/*.o")):
         target = next(part for part in reversed(path.parts) if part.endswith(".dir"))
         found.setdefault(target.removesuffix(".dir"), []).append(path)
     return found
 
 
 LIBRARIES = libraries()
-# A folder of kernels is an instruction set's, and has its flags; all else is baseline code.
+# A folder of kernels is an instruction set's, and has its flags; so is what measures the set. All
+# else is baseline code.
 ISAS = sorted({path.parent.name for path in native.KERNELS.glob("*/*_table.cpp")} - {"scalar"})
-BUILT_ISAS = [isa for isa in ISAS if f"kernels_{isa}" in LIBRARIES]
-BASELINE = sorted(LIBRARIES.keys() - {f"kernels_{isa}" for isa in ISAS})
-X86 = [isa for isa in BUILT_ISAS if isa != "neon"]
+OF_ISAS = sorted(
+    LIBRARIES.keys() & {f"{part}_{isa}" for part in ("kernels", "bench") for isa in ISAS}
+)
+BASELINE = sorted(LIBRARIES.keys() - set(OF_ISAS))
 
 needs_objects = pytest.mark.skipif(
     not LIBRARIES, reason="no objects under build/: installed from elsewhere"
@@ -121,15 +123,15 @@ def test_baseline_objects_hold_baseline_instructions(library: str) -> None:
         assert not found, f"{path}: {found[:3]}"
 
 
-@pytest.mark.parametrize("isa", X86)
-def test_the_pattern_sees_the_instructions_of_a_set(isa: str) -> None:
+@pytest.mark.parametrize("library", [name for name in OF_ISAS if not name.endswith("neon")])
+def test_the_pattern_sees_the_instructions_of_a_set(library: str) -> None:
     """The check above can fail: it finds what it looks for where it must be."""
-    for path in LIBRARIES[f"kernels_{isa}"]:
+    for path in LIBRARIES[library]:
         assert BEYOND_BASELINE.search(disassembled(path)), path
 
 
-@pytest.mark.parametrize("isa", BUILT_ISAS)
-def test_objects_of_a_set_share_no_function_with_the_linker(isa: str) -> None:
+@pytest.mark.parametrize("library", OF_ISAS)
+def test_objects_of_a_set_share_no_function_with_the_linker(library: str) -> None:
     """A weak (inline, template) function could replace the baseline's: these objects have none."""
-    for path in LIBRARIES[f"kernels_{isa}"]:
+    for path in LIBRARIES[library]:
         native.assert_exports_only_kernels(path, "nm")
