@@ -39,10 +39,11 @@ struct counters {
 template <class Body>
 inline int each_four_words(uint64_t *planes, size_t count, size_t words, Body body) {
     __m256i lost = _mm256_setzero_si256();
-    for (size_t i = 0; i < words; i += 4) {
-        const counters here = {planes + i, count, words, smaller(4, words - i)};
-        lost = _mm256_or_si256(lost, body(here, i));
-    }
+    size_t i = 0;
+    for (; i + 4 <= words; i += 4)
+        lost = _mm256_or_si256(lost, body(counters{planes + i, count, words, 4}, i));
+    if (i < words)
+        lost = _mm256_or_si256(lost, body(counters{planes + i, count, words, words - i}, i));
     return _mm256_testz_si256(lost, lost) ? MESHD_OK : MESHD_OVERFLOW;
 }
 
@@ -65,7 +66,7 @@ inline void number_of_eight(const __m256i b[8], __m256i number[4]) {
 // One pass for up to eight voters; those that are missing vote 0.
 inline int add_eight(uint64_t *planes, size_t count, size_t words, const uint64_t *bits,
                      size_t voters) {
-    return each_four_words(planes, count, words, [=](const counters &here, size_t i) {
+    return each_four_words(planes, count, words, [=](counters here, size_t i) ALWAYS_INLINE {
         __m256i voter[8], number[4];
         for (size_t v = 0; v < 8; ++v)
             voter[v] = v < voters ? load_words(bits + v * words + i, here.lanes)
@@ -95,7 +96,7 @@ extern "C" int meshd_planes_add_many_b1_avx2(uint64_t *planes, size_t count, siz
 
 extern "C" int meshd_planes_sum_b1_avx2(uint64_t *planes, size_t count, size_t words,
                                             const uint64_t *other, size_t other_count) {
-    return each_four_words(planes, count, words, [=](const counters &here, size_t i) {
+    return each_four_words(planes, count, words, [=](counters here, size_t i) ALWAYS_INLINE {
         return here.add_number(other_count, [=](size_t p) {
             return load_words(other + p * words + i, here.lanes);
         });

@@ -9,6 +9,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* For a body that is called once with constants, in the loop, and once for what is left over. */
+#define ALWAYS_INLINE __attribute__((always_inline))
+
 namespace {
 
 constexpr size_t width = 8; // floats in a register

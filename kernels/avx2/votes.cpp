@@ -6,40 +6,66 @@
 
 namespace {
 
-// G of struct ring_votes, group after group, from the first element to the last.
-class gradients {
+constexpr size_t elements_at_once = 1024;
+
+/* G of struct ring_votes, a word of elements after the other. Up to fifteen members have sixteen
+ * ratios at most, which are computed once and looked up by count; the division is the same. */
+template <bool few> class gradients {
   public:
     explicit gradients(const ring_votes *votes)
-        : votes_(*votes), voters_(_mm256_set1_epi32((int)votes->members)),
-          divisor_(_mm256_cvtepi32_ps(voters_)), segment_end_(votes->gamma) {}
+        : votes_(*votes), segment_end_(votes->gamma),
+          voters_(_mm256_set1_epi32((int)votes->members)), words_() {
+        table_ = ratio(_mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+        table_of_8_ = ratio(_mm256_setr_epi32(8, 9, 10, 11, 12, 13, 14, 15));
+    }
 
-    __m256 take(size_t i, size_t lanes) {
-        const __m256i count = counts(i, lanes);
-        const __m256i balance = _mm256_sub_epi32(_mm256_add_epi32(count, count), voters_);
-        const __m256 ratio = _mm256_div_ps(_mm256_cvtepi32_ps(balance), divisor_);
-        return _mm256_mul_ps(scales(i, lanes), ratio);
+    // Elements i .. i+count-1 come next, count <= 64.
+    ALWAYS_INLINE void begin(size_t i, size_t count) {
+        const size_t shift = i % 64;
+        for (size_t p = 0; p < (few ? 4 : votes_.count); ++p) {
+            if (few && p >= votes_.count) break;
+            const uint64_t *at = votes_.planes + p * votes_.stride + i / 64;
+            words_[p] = at[0] >> shift;
+            if (shift + count > 64) words_[p] |= at[1] << (64 - shift);
+        }
+        while (i >= segment_end_) next_segment();
+        scale_ = _mm256_set1_ps(*votes_.scale);
+        one_segment_ = i + count <= segment_end_;
+    }
+
+    // The gradients of elements i+at .. i+at+lanes-1 of them, in order.
+    ALWAYS_INLINE __m256 group(size_t i, size_t at, size_t lanes) {
+        __m256i count = _mm256_setzero_si256();
+        for (size_t p = 0; p < (few ? 4 : votes_.count); ++p) {
+            const __m256i set = lanes_of((uint32_t)(words_[p] >> at) & 0xff);
+            count = _mm256_or_si256(count, _mm256_and_si256(set, _mm256_set1_epi32(1 << p)));
+        }
+        if (!one_segment_) find_scales(i + at, lanes);
+        return _mm256_mul_ps(scale_, few ? look_up(count) : ratio(count));
     }
 
   private:
-    __m256i counts(size_t i, size_t lanes) const {
-        __m256i count = _mm256_setzero_si256();
-        for (size_t p = 0; p < votes_.count; ++p) {
-            const __m256i set = lanes_of(bits_at(votes_.planes + p * votes_.stride, i, lanes));
-            count = _mm256_or_si256(count, _mm256_and_si256(set, _mm256_set1_epi32(1 << p)));
-        }
-        return count;
+    // The shift moves the count's 8 into the sign, which chooses the table.
+    __m256 look_up(__m256i count) const {
+        const __m256 from_8 = _mm256_castsi256_ps(_mm256_slli_epi32(count, 28));
+        return _mm256_blendv_ps(_mm256_permutevar8x32_ps(table_, count),
+                                _mm256_permutevar8x32_ps(table_of_8_, count), from_8);
+    }
+
+    __m256 ratio(__m256i count) const {
+        const __m256i balance = _mm256_sub_epi32(_mm256_add_epi32(count, count), voters_);
+        return _mm256_div_ps(_mm256_cvtepi32_ps(balance), _mm256_cvtepi32_ps(voters_));
     }
 
     // A group may reach over the end of a segment, or of several.
-    __m256 scales(size_t i, size_t lanes) {
+    void find_scales(size_t i, size_t lanes) {
         while (i >= segment_end_) next_segment();
-        __m256 scale = _mm256_set1_ps(*votes_.scale);
+        scale_ = _mm256_set1_ps(*votes_.scale);
         while (i + lanes > segment_end_) {
             const __m256 before = _mm256_castsi256_ps(first_lanes(segment_end_ - i));
             next_segment();
-            scale = _mm256_blendv_ps(_mm256_set1_ps(*votes_.scale), scale, before);
+            scale_ = _mm256_blendv_ps(_mm256_set1_ps(*votes_.scale), scale_, before);
         }
-        return scale;
     }
 
     void next_segment() {
@@ -48,9 +74,11 @@ class gradients {
     }
 
     ring_votes votes_; // .scale: that of the segment that ends at segment_end_
-    __m256i voters_;
-    __m256 divisor_;
     size_t segment_end_;
+    bool one_segment_ = true; // that of scale_ holds all of the word
+    __m256i voters_;
+    __m256 scale_, table_, table_of_8_;
+    uint64_t words_[few ? 4 : 16]; // the elements' bits of each plane; no plane, no vote
 };
 
 struct sgd {
@@ -62,7 +90,7 @@ struct sgd {
           velocity(v) {}
 
     // What is subtracted from the latents i .. i+lanes-1.
-    __m256 move(size_t i, size_t lanes, __m256 g) const {
+    ALWAYS_INLINE __m256 move(size_t i, size_t lanes, __m256 g) const {
         const __m256 v =
             _mm256_add_ps(_mm256_mul_ps(load(velocity + i, lanes), momentum), g);
         store(velocity + i, lanes, v);
@@ -81,42 +109,96 @@ struct adam {
           epsilon(_mm256_set1_ps(step->epsilon)), rate(_mm256_set1_ps(step->rate)), first(m),
           second(v) {}
 
-    __m256 move(size_t i, size_t lanes, __m256 g) const {
-        const __m256 m = _mm256_add_ps(_mm256_mul_ps(load(first + i, lanes), keep_1),
-                                       _mm256_mul_ps(g, add_1));
-        store(first + i, lanes, m);
+    ALWAYS_INLINE __m256 move(size_t i, size_t lanes, __m256 g) const {
+        __m256 m = load(first + i, lanes), v = load(second + i, lanes);
         const __m256 square = _mm256_mul_ps(_mm256_mul_ps(g, g), add_2);
-        const __m256 v = _mm256_add_ps(_mm256_mul_ps(load(second + i, lanes), keep_2), square);
+        m = _mm256_add_ps(_mm256_mul_ps(m, keep_1), _mm256_mul_ps(g, add_1));
+        v = _mm256_add_ps(_mm256_mul_ps(v, keep_2), square);
+        store(first + i, lanes, m);
         store(second + i, lanes, v);
         const __m256 root = _mm256_sqrt_ps(_mm256_mul_ps(v, second_scale));
         return _mm256_mul_ps(_mm256_div_ps(m, _mm256_add_ps(root, epsilon)), rate);
     }
 };
 
-template <class Rule> int update(const ring_votes *votes, Rule rule, const latent_matrix *m) {
-    const size_t k = m->k, n = m->rows * k;
-    if (some_count_is_larger(votes, n)) return MESHD_OVERFLOW;
-    gradients gradient(votes);
-    const __m256 cut = _mm256_set1_ps(m->cut), one = _mm256_set1_ps(1.0f);
-    float *latents = m->latents;
-    auto moved = [&](size_t i, size_t lanes) {
-        const __m256 old = load(latents + i, lanes);
-        const __m256 passes = _mm256_cmp_ps(magnitude(old), cut, _CMP_LE_OQ);
-        const __m256 g = _mm256_mul_ps(gradient.take(i, lanes), _mm256_and_ps(passes, one));
-        const __m256 x = _mm256_sub_ps(old, rule.move(i, lanes, g));
-        store(latents + i, lanes, x);
-        return first_of(lanes, x);
-    };
-    if (!m->words) {
-        each_group(n, n, [&](size_t i, size_t lanes, size_t) { moved(i, lanes); });
-        return MESHD_OK;
+// Calls body(i, at, lanes) for each group of elements first .. last-1, i+at the first of the group;
+// gradient.begin(i, count) for each 64 of them.
+template <bool few, class Body>
+inline void each_word(size_t first, size_t last, gradients<few> &gradient, Body body) {
+    size_t i = first;
+    for (; i + 64 <= last; i += 64) {
+        gradient.begin(i, 64);
+        for (size_t at = 0; at < 64; at += width) body(i, at, width);
     }
+    if (i == last) return;
+    gradient.begin(i, last - i);
+    for (size_t at = 0; at < last - i; at += width) body(i, at, smaller(width, last - i - at));
+}
+
+// Moves the latents of elements first .. last-1. A function of its own, whose copies of gradient and
+// rule nobody else can point to, so that their constants stay in registers.
+template <bool few, class Rule>
+__attribute__((noinline)) void move_latents(gradients<few> *state, Rule rule,
+                                            const latent_matrix *m, size_t first, size_t last) {
+    gradients<few> gradient = *state;
+    float *latents = m->latents;
+    const __m256 cut = _mm256_set1_ps(m->cut), one = _mm256_set1_ps(1.0f);
+    each_word(first, last, gradient, [&](size_t i, size_t at, size_t lanes) ALWAYS_INLINE {
+        const __m256 old = load(latents + i + at, lanes);
+        const __m256 kept = _mm256_and_ps(_mm256_cmp_ps(magnitude(old), cut, _CMP_LE_OQ), one);
+        const __m256 g = _mm256_mul_ps(gradient.group(i, at, lanes), kept);
+        store(latents + i + at, lanes, _mm256_sub_ps(old, rule.move(i + at, lanes, g)));
+    });
+    *state = gradient;
+}
+
+// Columns first .. last-1 of `rows` rows from row r on are moved, then packed from the cache.
+template <bool few, class Rule>
+inline void move_and_pack(gradients<few> *gradient, const Rule &rule, const latent_matrix *m,
+                          size_t r, size_t rows, size_t first, size_t last) {
+    const size_t words = (m->k + 63) / 64, segments = (m->k + m->beta - 1) / m->beta;
+    const size_t begin = r * m->k + first;
+    move_latents(gradient, rule, m, begin, begin + (rows - 1) * m->k + last - first);
+    meshd_pack_signed_f32_avx2(m->latents + begin, rows, last - first, m->beta,
+                                   m->words + r * words + first / 64,
+                                   m->scales + r * segments + first / m->beta);
+}
+
+/* What is moved and packed at once is a few short rows, or a piece of a long one where its segments
+ * allow that: so small that the processor fetches the next ones meanwhile, and that a piece is in
+ * the first level of cache when it is packed. */
+template <bool few, class Rule>
+void update(const ring_votes *votes, Rule rule, const latent_matrix *m) {
+    const size_t k = m->k;
+    gradients<few> gradient(votes);
+    if (!m->words) return move_latents(&gradient, rule, m, 0, m->rows * k);
+    if (k <= elements_at_once) {
+        const size_t rows = elements_at_once / (k + 1) + 1; // k may be 0
+        for (size_t r = 0; r < m->rows; r += rows)
+            move_and_pack(&gradient, rule, m, r, smaller(rows, m->rows - r), 0, k);
+        return;
+    }
+    const size_t whole = (elements_at_once + m->beta - 1) / m->beta * m->beta;
+    const size_t piece = m->beta % 64 ? k : whole;
     for (size_t r = 0; r < m->rows; ++r)
-        pack_row<is_set_signed>(
-            latents + r * k, k, m->beta, m->words + r * ((k + 63) / 64),
-            m->scales + r * ((k + m->beta - 1) / m->beta),
-            [&](size_t i, size_t lanes) { return moved(r * k + i, lanes); });
+        for (size_t first = 0; first < k; first += piece)
+            move_and_pack(&gradient, rule, m, r, 1, first, smaller(first + piece, k));
+}
+
+template <class Rule> int checked_update(const ring_votes *votes, Rule rule, const latent_matrix *m) {
+    if (some_count_is_larger(votes, m->rows * m->k)) return MESHD_OVERFLOW;
+    if (votes->count <= 4)
+        update<true>(votes, rule, m);
+    else
+        update<false>(votes, rule, m);
     return MESHD_OK;
+}
+
+template <bool few> void write_gradients(const ring_votes *votes, size_t n, float *out) {
+    gradients<few> values(votes);
+    each_word(0, n, values, [&](size_t i, size_t at, size_t lanes) ALWAYS_INLINE {
+        store(out + i + at, lanes, values.group(i, at, lanes));
+    });
 }
 
 } // namespace
@@ -126,20 +208,20 @@ extern "C" int meshd_apply_votes_f32_avx2(const uint64_t *planes, size_t count, 
                                               float *out) {
     const ring_votes votes = {planes, count, (n + 63) / 64, members, scale, gamma};
     if (some_count_is_larger(&votes, n)) return MESHD_OVERFLOW;
-    gradients gradient(&votes);
-    each_group(n, n, [&](size_t i, size_t lanes, size_t) {
-        store(out + i, lanes, gradient.take(i, lanes));
-    });
+    if (count <= 4)
+        write_gradients<true>(&votes, n, out);
+    else
+        write_gradients<false>(&votes, n, out);
     return MESHD_OK;
 }
 
 extern "C" int meshd_votes_sgd_f32_avx2(const ring_votes *votes, const sgd_step *step,
                                             float *velocity, const latent_matrix *m) {
-    return update(votes, sgd(step, velocity), m);
+    return checked_update(votes, sgd(step, velocity), m);
 }
 
 extern "C" int meshd_votes_adam_f32_avx2(const ring_votes *votes, const adam_step *step,
                                              float *first, float *second,
                                              const latent_matrix *m) {
-    return update(votes, adam(step, first, second), m);
+    return checked_update(votes, adam(step, first, second), m);
 }

@@ -20,10 +20,9 @@ struct unsettled {
     weighted_sum sum;
     float *carried;
 
-    void begin(size_t, size_t) {}
-    __m512 group(size_t i, size_t at, size_t lanes) const {
-        const __m512 v = sum.at(i + at, lanes);
-        store(carried + i + at, lanes, v);
+    __m512 operator()(size_t i, size_t lanes) const {
+        const __m512 v = sum.at(i, lanes);
+        store(carried + i, lanes, v);
         return v;
     }
 };
@@ -34,11 +33,10 @@ struct settled {
     float *carried;
     __m512 scale;
 
-    void begin(size_t, size_t) {}
-    __m512 group(size_t i, size_t at, size_t lanes) const {
-        const __m512 v = sum.at(i + at, lanes);
+    __m512 operator()(size_t i, size_t lanes) const {
+        const __m512 v = sum.at(i, lanes);
         const __m512 said = signed_by(scale, is_set_signed::test(v));
-        store(carried + i + at, lanes, _mm512_sub_ps(v, said));
+        store(carried + i, lanes, _mm512_sub_ps(v, said));
         return v;
     }
 };
@@ -48,7 +46,7 @@ struct settled {
 extern "C" void meshd_carry_binarize_f32_avx512bw(const float *grad, float *carried, size_t n,
                                                   float weight, size_t gamma, uint64_t *bits,
                                                   float *means) {
-    unsettled row = {{grad, carried, _mm512_set1_ps(weight)}, carried};
+    const unsettled row = {{grad, carried, _mm512_set1_ps(weight)}, carried};
     pack_row<is_set_signed>(carried, n, gamma, bits, means, row);
 }
 
@@ -75,7 +73,7 @@ extern "C" void meshd_feedback_binarize_f32_avx512bw(const float *grad, float *c
     for (size_t begin = 0; begin < n; begin += gamma) {
         const size_t length = smaller(gamma, n - begin);
         float *kept = carried + begin;
-        settled segment = {{grad + begin, kept, factor}, kept, _mm512_set1_ps(*scale++)};
+        const settled segment = {{grad + begin, kept, factor}, kept, _mm512_set1_ps(*scale++)};
         pack_row<is_set_signed>(kept, length, length, bits + begin / 64, means++, segment);
     }
 }

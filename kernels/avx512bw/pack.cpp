@@ -4,18 +4,11 @@
 
 namespace {
 
-struct floats {
-    const float *x;
-
-    void begin(size_t, size_t) {}
-    __m512 group(size_t i, size_t at, size_t lanes) const { return load(x + i + at, lanes); }
-};
-
 template <class Coding>
 void pack(const float *x, size_t rows, size_t k, size_t beta, uint64_t *words, float *scales) {
     for (size_t r = 0; r < rows; ++r) {
-        floats row = {x};
-        pack_row<Coding>(x, k, beta, words, scales, row);
+        pack_row<Coding>(x, k, beta, words, scales,
+                         [=](size_t i, size_t lanes) { return load(x + i, lanes); });
         x += k;
         words += (k + 63) / 64;
         scales += (k + beta - 1) / beta;

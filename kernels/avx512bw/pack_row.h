@@ -1,8 +1,8 @@
 /* One row of floats to bits and segment scales: what pack, carry and the updates of latents share.
  *
- * The bits go by words, the scales by segments, and both from one reading of the row where a
- * segment starts on a word. Where segments start inside words, the segments that end in a word are
- * summed right after it, from the first cache level.
+ * The bits go by words, the scales by segments, and both from one reading of the row where segments
+ * start on words, or on halves or quarters of them. Where they start anywhere, those that end in a
+ * word are summed right after it, from the first cache level.
  *
  * The sixteen partial sums of a mean are the sixteen lanes of one register. A group that is cut off
  * at the segment's end has zeros behind it, and x + 0 = x for every x >= 0: the sums are those of
@@ -60,27 +60,24 @@ inline __m128 means_of_four(__m512 a, __m512 b, __m512 c, __m512 d, size_t n) {
     return _mm_div_ps(sums, _mm_set1_ps((float)n));
 }
 
-/* Who packs a row says where its elements come from:
- *     values.begin(i, count)        elements i .. i+count-1 come next, i a multiple of 64
- *     values.group(i, at, lanes)    gives elements i+at .. i+at+lanes-1 of them, zeros behind them;
- *                                   called once for each, in order. Then they stand in x, too. */
+// Whoever packs a row says where its elements come from: values(i, lanes) gives elements i ..
+// i+lanes-1, zeros behind them; called once for each, in order. Then they stand in x, too.
 
 // The word of elements i .. i+count-1, 1 <= count <= 64; adds their magnitudes to `sums`. Lanes that
 // are cut off hold +0, which `signed` would count as a set bit: hence the mask at the end.
 template <class Coding, class Values>
 inline uint64_t take_word(size_t i, size_t count, __m512 *sums, Values &values) {
     uint64_t word = 0;
-    values.begin(i, count);
     if (count == 64) {
         for (size_t at = 0; at < 64; at += width) {
-            const __m512 x = values.group(i, at, width);
+            const __m512 x = values(i + at, width);
             *sums = add_magnitude(*sums, x);
             word |= (uint64_t)Coding::test(x) << at;
         }
         return word;
     }
     for (size_t at = 0; at < count; at += width) {
-        const __m512 x = values.group(i, at, smaller(width, count - at));
+        const __m512 x = values(i + at, smaller(width, count - at));
         *sums = add_magnitude(*sums, x);
         word |= (uint64_t)Coding::test(x) << at;
     }
@@ -92,9 +89,8 @@ template <class Coding, class Values>
 inline uint64_t take_short_segments(size_t i, size_t beta, float *scales, Values &values) {
     __m512 x[4];
     uint64_t word = 0;
-    values.begin(i, 64);
     for (size_t g = 0; g < 4; ++g) {
-        x[g] = values.group(i, g * width, width);
+        x[g] = values(i + g * width, width);
         word |= (uint64_t)Coding::test(x[g]) << (g * width);
         x[g] = _mm512_abs_ps(x[g]);
     }
@@ -107,27 +103,51 @@ inline uint64_t take_short_segments(size_t i, size_t beta, float *scales, Values
     return word;
 }
 
+// Segments of whole words. A mean is taken when the word after its segment is under way: it waits
+// for a chain of additions, and would hold that word up.
 template <class Coding, class Values>
-inline void pack_row(const float *x, size_t k, size_t beta, uint64_t *words, float *scales,
-                     Values &values) {
-    size_t i = 0;
-    if (beta == 16 || beta == 32)
-        for (; i + 64 <= k; i += 64, scales += 64 / beta)
-            *words++ = take_short_segments<Coding>(i, beta, scales, values);
-    size_t begin = i; // of the segment that is being summed
-    const bool by_words = beta % 64 == 0 || beta >= k;
-    size_t length = smaller(beta, k - begin);
-    __m512 sums = _mm512_setzero_ps();
-    for (; i < k; i += 64) {
+inline void pack_long_segments(size_t k, size_t beta, uint64_t *words, float *scales,
+                               Values &values) {
+    __m512 before = _mm512_setzero_ps();
+    for (size_t begin = 0; begin < k; begin += beta) {
+        const size_t end = begin + smaller(beta, k - begin);
+        __m512 sums = _mm512_setzero_ps();
+        *words++ = take_word<Coding>(begin, smaller(64, end - begin), &sums, values);
+        if (begin > 0) *scales++ = mean_of_lanes(before, beta);
+        for (size_t i = begin + 64; i < end; i += 64)
+            *words++ = take_word<Coding>(i, smaller(64, end - i), &sums, values);
+        before = sums;
+    }
+    if (k > 0) *scales = mean_of_lanes(before, k - (k - 1) / beta * beta);
+}
+
+// Any segments, from element `first` on, where a word and a segment start.
+template <class Coding, class Values>
+inline void pack_any_segments(const float *x, size_t first, size_t k, size_t beta, uint64_t *words,
+                              float *scales, Values &values) {
+    size_t begin = first, length = smaller(beta, k - first);
+    for (size_t i = first; i < k; i += 64) {
         const size_t count = smaller(64, k - i);
-        *words++ = take_word<Coding>(i, count, &sums, values);
+        __m512 unused = _mm512_setzero_ps();
+        *words++ = take_word<Coding>(i, count, &unused, values);
         while (begin < k && begin + length <= i + count) {
-            *scales++ = by_words ? mean_of_lanes(sums, length) : mean_abs(x + begin, length);
-            sums = _mm512_setzero_ps();
+            *scales++ = mean_abs(x + begin, length);
             begin += length;
             length = smaller(beta, k - begin);
         }
     }
+}
+
+template <class Coding, class Values>
+inline void pack_row(const float *x, size_t k, size_t beta, uint64_t *words, float *scales,
+                     Values values) {
+    if (beta % 64 == 0 || beta >= k)
+        return pack_long_segments<Coding>(k, beta, words, scales, values);
+    size_t i = 0;
+    if (beta == 16 || beta == 32)
+        for (; i + 64 <= k; i += 64, scales += 64 / beta)
+            *words++ = take_short_segments<Coding>(i, beta, scales, values);
+    pack_any_segments<Coding>(x, i, k, beta, words, scales, values);
 }
 
 } // namespace

@@ -6,6 +6,8 @@
 
 namespace {
 
+constexpr size_t elements_at_once = 1024;
+
 /* G of struct ring_votes, a word of elements after the other. Up to fifteen members have sixteen
  * ratios at most, which are computed once and looked up by count; the division is the same. */
 template <bool few> class gradients {
@@ -102,67 +104,80 @@ struct adam {
           second(v) {}
 
     ALWAYS_INLINE __m512 move(size_t i, size_t lanes, __m512 g) const {
-        const __m512 m = _mm512_add_ps(_mm512_mul_ps(load(first + i, lanes), keep_1),
-                                       _mm512_mul_ps(g, add_1));
-        store(first + i, lanes, m);
+        __m512 m = load(first + i, lanes), v = load(second + i, lanes);
         const __m512 square = _mm512_mul_ps(_mm512_mul_ps(g, g), add_2);
-        const __m512 v = _mm512_add_ps(_mm512_mul_ps(load(second + i, lanes), keep_2), square);
+        m = _mm512_add_ps(_mm512_mul_ps(m, keep_1), _mm512_mul_ps(g, add_1));
+        v = _mm512_add_ps(_mm512_mul_ps(v, keep_2), square);
+        store(first + i, lanes, m);
         store(second + i, lanes, v);
         const __m512 root = _mm512_sqrt_ps(_mm512_mul_ps(v, second_scale));
         return _mm512_mul_ps(_mm512_div_ps(m, _mm512_add_ps(root, epsilon)), rate);
     }
 };
 
-/* The latents of one row, moved group by group. `begin_` is the row's first element of the slice. */
-template <bool few, class Rule> struct moved_latents {
-    gradients<few> gradient;
-    Rule rule;
-    float *latents;
-    __m512 cut;
-    size_t begin_ = 0;
-
-    ALWAYS_INLINE void begin(size_t i, size_t count) { gradient.begin(begin_ + i, count); }
-
-    ALWAYS_INLINE __m512 group(size_t i, size_t at, size_t lanes) {
-        const size_t here = begin_ + i + at;
-        const __m512 old = load(latents + here, lanes);
-        const __mmask16 passes = _mm512_cmp_ps_mask(_mm512_abs_ps(old), cut, _CMP_LE_OQ);
-        const __m512 kept = _mm512_maskz_mov_ps(passes, _mm512_set1_ps(1.0f));
-        const __m512 g = _mm512_mul_ps(gradient.group(begin_ + i, at, lanes), kept);
-        const __m512 x = _mm512_sub_ps(old, rule.move(here, lanes, g));
-        store(latents + here, lanes, x);
-        return first_of(lanes, x);
-    }
-};
-
-// Calls body(i, at, lanes) for each group of n elements, after values.begin for each word.
-template <class Values, class Body> inline void each_word(size_t n, Values &values, Body body) {
-    size_t i = 0;
-    for (; i + 64 <= n; i += 64) {
-        values.begin(i, 64);
+// Calls body(i, at, lanes) for each group of elements first .. last-1, i+at the first of the group;
+// gradient.begin(i, count) for each 64 of them.
+template <bool few, class Body>
+inline void each_word(size_t first, size_t last, gradients<few> &gradient, Body body) {
+    size_t i = first;
+    for (; i + 64 <= last; i += 64) {
+        gradient.begin(i, 64);
         for (size_t at = 0; at < 64; at += width) body(i, at, width);
     }
-    if (i == n) return;
-    values.begin(i, n - i);
-    for (size_t at = 0; at < n - i; at += width) body(i, at, smaller(width, n - i - at));
+    if (i == last) return;
+    gradient.begin(i, last - i);
+    for (size_t at = 0; at < last - i; at += width) body(i, at, smaller(width, last - i - at));
 }
 
+// Moves the latents of elements first .. last-1. A function of its own, whose copies of gradient and
+// rule nobody else can point to, so that their constants stay in registers.
+template <bool few, class Rule>
+__attribute__((noinline)) void move_latents(gradients<few> *state, Rule rule,
+                                            const latent_matrix *m, size_t first, size_t last) {
+    gradients<few> gradient = *state;
+    float *latents = m->latents;
+    const __m512 cut = _mm512_set1_ps(m->cut), one = _mm512_set1_ps(1.0f);
+    each_word(first, last, gradient, [&](size_t i, size_t at, size_t lanes) ALWAYS_INLINE {
+        const __m512 old = load(latents + i + at, lanes);
+        const __mmask16 passes = _mm512_cmp_ps_mask(_mm512_abs_ps(old), cut, _CMP_LE_OQ);
+        const __m512 kept = _mm512_maskz_mov_ps(passes, one);
+        const __m512 g = _mm512_mul_ps(gradient.group(i, at, lanes), kept);
+        store(latents + i + at, lanes, _mm512_sub_ps(old, rule.move(i + at, lanes, g)));
+    });
+    *state = gradient;
+}
+
+// Columns first .. last-1 of `rows` rows from row r on are moved, then packed from the cache.
+template <bool few, class Rule>
+inline void move_and_pack(gradients<few> *gradient, const Rule &rule, const latent_matrix *m,
+                          size_t r, size_t rows, size_t first, size_t last) {
+    const size_t words = (m->k + 63) / 64, segments = (m->k + m->beta - 1) / m->beta;
+    const size_t begin = r * m->k + first;
+    move_latents(gradient, rule, m, begin, begin + (rows - 1) * m->k + last - first);
+    meshd_pack_signed_f32_avx512bw(m->latents + begin, rows, last - first, m->beta,
+                                   m->words + r * words + first / 64,
+                                   m->scales + r * segments + first / m->beta);
+}
+
+/* What is moved and packed at once is a few short rows, or a piece of a long one where its segments
+ * allow that: so small that the processor fetches the next ones meanwhile, and that a piece is in
+ * the first level of cache when it is packed. */
 template <bool few, class Rule>
 void update(const ring_votes *votes, Rule rule, const latent_matrix *m) {
     const size_t k = m->k;
-    moved_latents<few, Rule> values = {gradients<few>(votes), rule, m->latents,
-                                       _mm512_set1_ps(m->cut)};
-    if (!m->words) {
-        each_word(m->rows * k, values, [&](size_t i, size_t at, size_t lanes) ALWAYS_INLINE {
-            values.group(i, at, lanes);
-        });
+    gradients<few> gradient(votes);
+    if (!m->words) return move_latents(&gradient, rule, m, 0, m->rows * k);
+    if (k <= elements_at_once) {
+        const size_t rows = elements_at_once / (k + 1) + 1; // k may be 0
+        for (size_t r = 0; r < m->rows; r += rows)
+            move_and_pack(&gradient, rule, m, r, smaller(rows, m->rows - r), 0, k);
         return;
     }
-    for (size_t r = 0; r < m->rows; ++r) {
-        values.begin_ = r * k;
-        pack_row<is_set_signed>(m->latents + r * k, k, m->beta, m->words + r * ((k + 63) / 64),
-                                m->scales + r * ((k + m->beta - 1) / m->beta), values);
-    }
+    const size_t whole = (elements_at_once + m->beta - 1) / m->beta * m->beta;
+    const size_t piece = m->beta % 64 ? k : whole;
+    for (size_t r = 0; r < m->rows; ++r)
+        for (size_t first = 0; first < k; first += piece)
+            move_and_pack(&gradient, rule, m, r, 1, first, smaller(first + piece, k));
 }
 
 template <class Rule> int checked_update(const ring_votes *votes, Rule rule, const latent_matrix *m) {
@@ -176,7 +191,7 @@ template <class Rule> int checked_update(const ring_votes *votes, Rule rule, con
 
 template <bool few> void write_gradients(const ring_votes *votes, size_t n, float *out) {
     gradients<few> values(votes);
-    each_word(n, values, [&](size_t i, size_t at, size_t lanes) ALWAYS_INLINE {
+    each_word(0, n, values, [&](size_t i, size_t at, size_t lanes) ALWAYS_INLINE {
         store(out + i + at, lanes, values.group(i, at, lanes));
     });
 }
