@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from meshd.bits import ops
 from meshd.core.schedule import planes_of
 from meshd.core.slices import Region, Slice, SliceMap
+from meshd.train.optimizer import SliceVotes
 
 Floats = NDArray[np.float32]
 Words = NDArray[np.uint64]
@@ -80,10 +81,16 @@ class Chunk:
         start = self.region.start // self._gamma
         return values[start : start + self._segments]
 
-    def elements_of(self, values: Floats, part: Slice) -> Floats:
-        """View of one slice's elements in a vector of this chunk's (length,)."""
+    def votes_on(self, part: Slice, planes: Words, scale: Floats, members: int) -> SliceVotes:
+        """Views of one slice's part of this chunk's planes (P, words) and scales (segments,)."""
         start = part.offset - self.region.start
-        return values[start : start + part.size]
+        word, segment = start // WORD_BITS, start // self._gamma
+        return SliceVotes(
+            planes[:, word : word + ops.words(part.size)],
+            members,
+            scale[segment : segment + ops.segments(part.size, self._gamma)],
+            self._gamma,
+        )
 
     def vote_bytes(self, voters: int) -> int:
         """Length of a votes payload."""

@@ -1,9 +1,12 @@
 """Adam on the latents of one slice, bit-equal on every machine.
 
+Twice: `adam_update` moves latents by a gradient, in numpy; `adam_votes` by what a ring decided, in
+one pass of a kernel that binarizes them again as well. The same arithmetic, operation by operation.
+
 Owner and backups apply the same update to the same latents and must end with the same bits. Hence
 only element-wise float32 operations that IEEE 754 rounds correctly (times, plus, divide, square
-root), each rounded on its own (numpy does not fuse them), and the powers of beta by repeated
-multiplication: libm's pow is not the same everywhere.
+root), each rounded on its own (neither numpy nor the kernels fuse them), and the powers of beta by
+repeated multiplication: libm's pow is not the same everywhere.
 
     m <- b1 m + (1 - b1) g          v <- b2 v + (1 - b2) g^2
     w <- w - (lr / (1 - b1^t)) m / (sqrt(v / (1 - b2^t)) + eps)
@@ -19,6 +22,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+from meshd.bits import ops
+from meshd.bits.layout import Words
 
 BETA_1 = 0.9
 BETA_2 = 0.999
@@ -50,6 +56,16 @@ class AdamStep:
     """lr / (1 - b1^t)"""
     second_scale: np.float32
     """1 / (1 - b2^t)"""
+
+
+@dataclass(frozen=True)
+class SliceVotes:
+    """What a ring of `members` decided on a slice's elements: see `ops.apply_votes`."""
+
+    planes: Words
+    members: int
+    scale: Vector
+    gamma: int
 
 
 class AdamSchedule:
@@ -93,3 +109,30 @@ def adam_update(state: SliceState, gradient: Vector, step: AdamStep, cut: float 
     np.divide(state.first, gradient, out=scratch)
     scratch *= step.rate
     state.latents -= scratch
+
+
+def adam_votes(
+    state: SliceState, votes: SliceVotes, step: AdamStep, columns: int, cut: float, beta: int
+) -> tuple[Words, Vector]:
+    """Apply one step in place to a binary slice, rows of `columns` weights, and binarize it.
+
+    Returns words (rows, words(columns)) and scales (rows, segments(columns, beta)) of the new
+    latents. ValueError when a count is larger than the members: nothing has changed then.
+    """
+    moments = (state.first.reshape(-1, columns), state.second.reshape(-1, columns))
+    latents = state.latents.reshape(-1, columns)
+    return ops.votes_adam(*_given(votes), *moments, *_numbers(step), latents, cut, beta)
+
+
+def adam_votes_dense(state: SliceState, votes: SliceVotes, step: AdamStep) -> None:
+    """Apply one step in place to a dense slice. ValueError as in `adam_votes`."""
+    moments = (state.first, state.second)
+    ops.votes_adam_dense(*_given(votes), *moments, *_numbers(step), state.latents)
+
+
+def _given(votes: SliceVotes) -> tuple[Words, int, Vector, int]:
+    return votes.planes, votes.members, votes.scale, votes.gamma
+
+
+def _numbers(step: AdamStep) -> tuple[float, float, float, float, float]:
+    return BETA_1, BETA_2, float(EPSILON), float(step.second_scale), float(step.rate)

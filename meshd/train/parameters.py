@@ -111,7 +111,14 @@ class NetworkParameters:
             self._dense[part.tensor.name][part.start : part.stop] = latents
             return
         matrix = latents.reshape(-1, part.tensor.columns)
-        words, scales = ops.pack_signed(matrix, part.tensor.beta)
+        self.set_binarized(part, *ops.pack_signed(matrix, part.tensor.beta))
+
+    def set_binarized(self, part: Slice, words: Words, scales: Floats) -> None:
+        """Give the network a binary slice's new bits and float32 scales, these as float16.
+
+        Raises:
+            TrainingError: a scale has no float16 form: training has diverged.
+        """
         try:
             rounded = quantize_scales(torch.from_numpy(scales)).numpy()
         except ValueError:

@@ -17,7 +17,7 @@ the finished weights of binary ones.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -30,11 +30,18 @@ from meshd.core.schedule import (
     reduce_hops,
     vote_gather_hops,
 )
-from meshd.core.slices import own_regions
+from meshd.core.slices import Slice, own_regions
 from meshd.train.chunk import Chunk, Floats, Words, decode_scale, encode_scale
 from meshd.train.collective import Collective, Payload
 from meshd.train.errors import RingBrokenError, TrainingError
-from meshd.train.optimizer import AdamSchedule, AdamStep, SliceState, adam_update
+from meshd.train.optimizer import (
+    AdamSchedule,
+    AdamStep,
+    SliceState,
+    SliceVotes,
+    adam_votes,
+    adam_votes_dense,
+)
 from meshd.train.parameters import NetworkParameters
 
 
@@ -154,24 +161,36 @@ class VotesExchange:
 
     def _apply_votes(self, chunk: Chunk, planes: Words, scale: Floats, adam: AdamStep) -> None:
         """Update the state of all of a chunk's slices from its counts, and the network."""
-        aggregate = self._aggregate(planes, scale, chunk.length)
-        for part in chunk.slices:
-            self._update(part.index, chunk.elements_of(aggregate, part), adam)
-
-    def _aggregate(self, planes: Words, scale: Floats, length: int) -> Floats:
-        """A (2 V - N) / N of `length` elements; what a peer sent is checked on the way."""
         if not _is_scale(scale):
             raise RingBrokenError("the predecessor sent an impossible gradient scale")
-        try:
-            return ops.apply_votes(planes, self._collective.size, scale, self._gamma, length)
-        except ValueError as error:
-            raise RingBrokenError(f"the predecessor sent impossible votes: {error}") from None
+        self._update(chunk, chunk.slices, planes, scale, adam)
 
-    def _update(self, index: int, gradient: Floats, adam: AdamStep) -> None:
-        part = self._parameters.slice_map.slices[index]
-        state = self.states[index]
-        adam_update(state, gradient, adam, self._cut if part.binary else None)
-        self._parameters.set_from_latents(part, state.latents)
+    def _update(
+        self,
+        chunk: Chunk,
+        parts: Sequence[Slice],
+        planes: Words,
+        scale: Floats,
+        adam: AdamStep,
+    ) -> None:
+        """Move the latents of some of a chunk's slices by its votes, and show them."""
+        for part in parts:
+            votes = chunk.votes_on(part, planes, scale, self._collective.size)
+            try:
+                self._move(part, votes, adam)
+            except ValueError as error:
+                raise RingBrokenError(f"the predecessor sent impossible votes: {error}") from None
+
+    def _move(self, part: Slice, votes: SliceVotes, adam: AdamStep) -> None:
+        """One slice's step; ValueError when its votes are impossible."""
+        state = self.states[part.index]
+        if not part.binary:
+            adam_votes_dense(state, votes, adam)
+            self._parameters.set_from_latents(part, state.latents)
+            return
+        columns, beta = part.tensor.columns, part.tensor.beta
+        words, scales = adam_votes(state, votes, adam, columns, self._cut, beta)
+        self._parameters.set_binarized(part, words, scales)
 
     def _finished_payload(self, chunk: Chunk, votes: Payload) -> bytes:
         """What hops after the last backup carry: dense counts, finished weights, A."""
@@ -190,10 +209,9 @@ class VotesExchange:
         """A chunk of which this member holds only the dense slices."""
         finished = chunk.read_finished(payload, self._collective.size)
         scale[:] = decode_scale(finished.codes)
-        dense_scale = scale[: chunk.dense_length // self._gamma]
-        aggregate = self._aggregate(finished.planes, dense_scale, chunk.dense_length)
-        for part in chunk.dense_slices:
-            self._update(part.index, chunk.elements_of(aggregate, part), adam)
+        if not _is_scale(scale):
+            raise RingBrokenError("the predecessor sent an impossible gradient scale")
+        self._update(chunk, chunk.dense_slices, finished.planes, scale, adam)
         for part, (words, scales) in zip(chunk.binary_slices, finished.weights, strict=True):
             if not _is_scale(scales) or not padding_is_zero(words, part.tensor.columns):
                 raise RingBrokenError("the predecessor sent impossible weights")
