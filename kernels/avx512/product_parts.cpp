@@ -43,48 +43,105 @@ template <int beta> struct coding_unipolar {
     }
 };
 
+// The alphas of W for all segments of a unit.
+template <int parts> struct unit_alphas {
+    alphas part[parts];
+
+    explicit unit_alphas(const uint32_t *w) {
+        MESHD_UNROLL for (int p = 0; p < parts; ++p) part[p] = load_alphas(w + p * tile_columns);
+    }
+};
+
+// One row by 32 columns and one unit; row: its unit, alphas, ones.
+template <class Coding, int beta> struct parts_step {
+    static constexpr int parts = 32 / beta;
+
+    static void run(alphas &sum, const units &unit, const unit_alphas<parts> &alpha_w,
+                    const count_table &table, const uint32_t *row) {
+        const __m512i a_unit = _mm512_set1_epi32((int)row[0]);
+        units count = {counts<beta>(Coding::mix(a_unit, unit.low)),
+                       counts<beta>(Coding::mix(a_unit, unit.high))};
+        MESHD_UNROLL for (int p = 0; p < parts; ++p) {
+            const __m512 alpha_a = _mm512_set1_ps(alpha_at(row + 1 + p));
+            const uint32_t *ones = row + 1 + parts + p;
+            const __m512 low = Coding::dot(table(count.low), ones);
+            const __m512 high = Coding::dot(table(count.high), ones);
+            sum.low = _mm512_fmadd_ps(alpha_a, _mm512_mul_ps(alpha_w.part[p].low, low), sum.low);
+            sum.high = _mm512_fmadd_ps(alpha_a, _mm512_mul_ps(alpha_w.part[p].high, high), sum.high);
+            if (p + 1 < parts)
+                count = {_mm512_srli_epi32(count.low, beta), _mm512_srli_epi32(count.high, beta)};
+        }
+        // Row by row: without this the compiler gathers the look-ups of all rows, and spills.
+        asm volatile("" : "+v"(sum.low), "+v"(sum.high));
+    }
+};
+
+// The same in the order that Zen 4 likes best: 91 multiplications a cycle instead of 84.
+template <> struct parts_step<coding_signed<16>, 16> {
+    static void run(alphas &sum, const units &unit, const unit_alphas<2> &alpha_w,
+                    const count_table &table, const uint32_t *row) {
+        __m512i x, y, x1, y1, a;
+        __m512 alpha0, alpha1;
+        asm volatile("vpbroadcastd %[m0], %[a]\n\t"
+                     "vbroadcastss %[m1], %[alpha0]\n\t"
+                     "vbroadcastss %[m2], %[alpha1]\n\t"
+                     "vpxord %[a], %[w_l], %[x]\n\t"
+                     "vpxord %[a], %[w_h], %[y]\n\t"
+                     "vpopcntw %[x], %[x]\n\t"
+                     "vpopcntw %[y], %[y]\n\t"
+                     "vpsrld $16, %[x], %[x1]\n\t"
+                     "vpsrld $16, %[y], %[y1]\n\t"
+                     "vpermi2ps %[t_h], %[t_l], %[x]\n\t"
+                     "vpermi2ps %[t_h], %[t_l], %[y]\n\t"
+                     "vpermi2ps %[t_h], %[t_l], %[x1]\n\t"
+                     "vpermi2ps %[t_h], %[t_l], %[y1]\n\t"
+                     "vmulps %[aw0_l], %[x], %[x]\n\t"
+                     "vmulps %[aw0_h], %[y], %[y]\n\t"
+                     "vmulps %[aw1_l], %[x1], %[x1]\n\t"
+                     "vmulps %[aw1_h], %[y1], %[y1]\n\t"
+                     "vfmadd231ps %[alpha0], %[x], %[s_l]\n\t"
+                     "vfmadd231ps %[alpha0], %[y], %[s_h]\n\t"
+                     "vfmadd231ps %[alpha1], %[x1], %[s_l]\n\t"
+                     "vfmadd231ps %[alpha1], %[y1], %[s_h]"
+                     : [s_l] "+v"(sum.low), [s_h] "+v"(sum.high), [a] "=&v"(a),
+                       [alpha0] "=&v"(alpha0), [alpha1] "=&v"(alpha1), [x] "=&v"(x), [y] "=&v"(y),
+                       [x1] "=&v"(x1), [y1] "=&v"(y1)
+                     : [w_l] "v"(unit.low), [w_h] "v"(unit.high),
+                       [aw0_l] "v"(alpha_w.part[0].low), [aw0_h] "v"(alpha_w.part[0].high),
+                       [aw1_l] "v"(alpha_w.part[1].low), [aw1_h] "v"(alpha_w.part[1].high),
+                       [t_l] "v"(table.low), [t_h] "v"(table.high), [m0] "m"(row[0]),
+                       [m1] "m"(row[1]), [m2] "m"(row[2]));
+    }
+};
+
 template <class Coding, int beta> void tile(const tile_job *job) {
     constexpr int parts = 32 / beta;
     constexpr int a_size = 1 + parts * (1 + Coding::ones), w_size = (1 + parts) * tile_columns;
     const count_table table(Coding::value);
-    accumulators acc(job);
+    alphas sum[tile_rows];
+    MESHD_UNROLL for (int r = 0; r < tile_rows; ++r)
+        sum[r] = load_row(job->start + r * job->start_stride);
     const uint32_t *a = job->a, *w = job->w;
-    for (size_t left = job->groups; left > 0; --left, a += tile_rows * a_size, w += w_size)
-        MESHD_UNROLL for (int g = 0; g < tile_groups; ++g) {
-            const uint32_t *column = w + g * lanes;
-            const __m512i unit = load_units(column);
-            __m512 alpha_w[parts];
-            MESHD_UNROLL for (int p = 0; p < parts; ++p)
-                alpha_w[p] = load_alphas(column + (1 + p) * tile_columns);
-            MESHD_UNROLL for (int r = 0; r < tile_rows; ++r) {
-                const uint32_t *row = a + r * a_size;
-                const __m512i a_unit = _mm512_set1_epi32((int)row[0]);
-                __m512i count = counts<beta>(Coding::mix(a_unit, unit));
-                MESHD_UNROLL for (int p = 0; p < parts; ++p) {
-                    const __m512 dot = Coding::dot(table(count), row + 1 + parts + p);
-                    const __m512 alpha_a = _mm512_castsi512_ps(_mm512_set1_epi32((int)row[1 + p]));
-                    acc.sum[r][g] = _mm512_fmadd_ps(alpha_a, _mm512_mul_ps(alpha_w[p], dot),
-                                                    acc.sum[r][g]);
-                    if (p + 1 < parts) count = _mm512_srli_epi32(count, beta);
-                }
-                // Row by row: without this the compiler gathers the look-ups and spills.
-                asm volatile("" : "+v"(acc.sum[r][g]));
-            }
-        }
-    acc.store(job);
+    for (size_t left = job->groups; left > 0; --left, a += tile_rows * a_size, w += w_size) {
+        const units unit = load_units(w);
+        const unit_alphas<parts> alpha_w(w + tile_columns);
+        MESHD_UNROLL for (int r = 0; r < tile_rows; ++r)
+            parts_step<Coding, beta>::run(sum[r], unit, alpha_w, table, a + r * a_size);
+    }
+    MESHD_UNROLL for (int r = 0; r < tile_rows; ++r) store_row(job->out + r * job->stride, sum[r]);
 }
 
 } // namespace
 
-extern "C" void meshd_tile_signed_part8_avx512_4x64(const tile_job *job) {
+extern "C" void meshd_tile_signed_part8_avx512_8x32(const tile_job *job) {
     tile<coding_signed<8>, 8>(job);
 }
-extern "C" void meshd_tile_signed_part16_avx512_4x64(const tile_job *job) {
+extern "C" void meshd_tile_signed_part16_avx512_8x32(const tile_job *job) {
     tile<coding_signed<16>, 16>(job);
 }
-extern "C" void meshd_tile_unipolar_part8_avx512_4x64(const tile_job *job) {
+extern "C" void meshd_tile_unipolar_part8_avx512_8x32(const tile_job *job) {
     tile<coding_unipolar<8>, 8>(job);
 }
-extern "C" void meshd_tile_unipolar_part16_avx512_4x64(const tile_job *job) {
+extern "C" void meshd_tile_unipolar_part16_avx512_8x32(const tile_job *job) {
     tile<coding_unipolar<16>, 16>(job);
 }

@@ -1,11 +1,13 @@
 /* What the AVX-512 tile kernels share. 16 columns lie side by side in a register, 32 bits of k each;
- * a unit of A is broadcast to all of them: no sum ever runs across a register.
+ * a unit of A is broadcast to all of them: no sum ever runs across a register. A tile is 8 rows by 32
+ * columns: a step takes one row and the two registers of columns.
  *
- * The steps are written as assembler, because their order decides: on Zen 4 every step has two
- * registers' worth of bit counting and multiplying for each cycle that there is, and what a compiler
- * makes of intrinsics (it gathers the broadcasts first and spills) is a quarter slower. Registers and
- * addresses are still the compiler's. A broadcast stands alone, not folded into the xor: folded, it
- * costs a place in the schedule (measured: 14.2 cycles instead of 13.0 for 256 bits of 16 columns). */
+ * The inner steps are written as assembler, because their order decides. On Zen 4, which starts two
+ * 512-bit operations a cycle and half of its pipes count bits and multiply, one step's instructions
+ * for the two registers side by side take 4.16 cycles at beta = 64, and one register after the other
+ * 4.60, of at least 4; folding a broadcast into the xor costs as much again. What a compiler makes of
+ * intrinsics gathers the broadcasts of many steps first, and spills. Registers and addresses are still
+ * the compiler's. */
 #ifndef MESHD_AVX512_TILE_H
 #define MESHD_AVX512_TILE_H
 
@@ -19,36 +21,65 @@
 
 namespace {
 
-constexpr int tile_rows = 4, tile_groups = 4, lanes = 16, tile_columns = tile_groups * lanes;
+constexpr int tile_rows = 8, lanes = 16, tile_columns = 2 * lanes;
 
-inline __m512i load_units(const uint32_t *p) { return _mm512_load_si512(p); }
-inline __m512 load_alphas(const uint32_t *p) { return _mm512_load_ps(p); }
-
-struct accumulators {
-    __m512 sum[tile_rows][tile_groups];
-
-    explicit accumulators(const tile_job *job) {
-        MESHD_UNROLL for (int r = 0; r < tile_rows; ++r)
-            MESHD_UNROLL for (int g = 0; g < tile_groups; ++g)
-                sum[r][g] = _mm512_loadu_ps(job->out + r * job->stride + g * lanes);
-    }
-    void store(const tile_job *job) const {
-        MESHD_UNROLL for (int r = 0; r < tile_rows; ++r)
-            MESHD_UNROLL for (int g = 0; g < tile_groups; ++g)
-                _mm512_storeu_ps(job->out + r * job->stride + g * lanes, sum[r][g]);
-    }
+/* Two registers: 32 columns. */
+struct units {
+    __m512i low, high;
+};
+struct alphas {
+    __m512 low, high;
 };
 
-/* sum = fma(alpha_a, alpha_w * (float)dot, sum) */
-inline void scale_and_add(__m512 &sum, __m512i dot, __m512 alpha_w, const uint32_t &alpha_a) {
-    __m512 a;
-    asm volatile("vcvtdq2ps %[dot], %[dot]\n\t"
-                 "vmulps %[alpha_w], %[dot], %[dot]\n\t"
-                 "vbroadcastss %[alpha_a], %[a]\n\t"
-                 "vfmadd231ps %[a], %[dot], %[sum]"
-                 : [sum] "+v"(sum), [dot] "+v"(dot), [a] "=&v"(a)
-                 : [alpha_w] "v"(alpha_w), [alpha_a] "m"(alpha_a));
+inline units load_units(const uint32_t *p) {
+    return {_mm512_load_si512(p), _mm512_load_si512(p + lanes)};
 }
+inline alphas load_alphas(const uint32_t *p) {
+    return {_mm512_load_ps(p), _mm512_load_ps(p + lanes)};
+}
+inline alphas load_row(const float *p) { return {_mm512_loadu_ps(p), _mm512_loadu_ps(p + lanes)}; }
+inline void store_row(float *p, const alphas &x) {
+    _mm512_storeu_ps(p, x.low);
+    _mm512_storeu_ps(p + lanes, x.high);
+}
+
+inline float alpha_at(const uint32_t *p) {
+    return _mm_cvtss_f32(_mm_castsi128_ps(_mm_cvtsi32_si128((int)*p)));
+}
+
+/* Where a segment's sums come from and go to: the job's start, the job's out, or, between its
+ * segments, a tile that stays in the first-level cache. (The rows of out may lie a power of two
+ * apart, where they would push each other out of it.) */
+struct sums_between {
+    alignas(64) float tile[tile_rows * tile_columns];
+};
+struct sums_of_segment {
+    const float *from;
+    size_t from_stride;
+    float *to;
+    size_t to_stride;
+
+    sums_of_segment(const tile_job *job, sums_between &between, size_t segment)
+        : from(between.tile), from_stride(tile_columns), to(between.tile), to_stride(tile_columns) {
+        if (segment == 0) {
+            from = job->start;
+            from_stride = job->start_stride;
+        }
+        if (segment + 1 == job->groups) {
+            to = job->out;
+            to_stride = job->stride;
+        }
+    }
+    /* to[r] = fma(alpha_a, alpha_w * (float)dot, from[r]) */
+    void scale_and_add(int r, const units &dot, const alphas &alpha_w, const uint32_t *a) const {
+        const __m512 alpha_a = _mm512_set1_ps(alpha_at(a));
+        const __m512 low = _mm512_mul_ps(alpha_w.low, _mm512_cvtepi32_ps(dot.low));
+        const __m512 high = _mm512_mul_ps(alpha_w.high, _mm512_cvtepi32_ps(dot.high));
+        const alphas sum = load_row(from + r * from_stride);
+        store_row(to + r * to_stride, {_mm512_fmadd_ps(alpha_a, low, sum.low),
+                                       _mm512_fmadd_ps(alpha_a, high, sum.high)});
+    }
+};
 
 } // namespace
 

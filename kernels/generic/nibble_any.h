@@ -78,11 +78,12 @@ template <class Coding> void tile_any(const tile_job *job) {
             const integers minus = broadcast_integer(Coding::subtrahend(job, alpha_a + 1));
             const floats alpha = broadcast_float(alpha_a);
             float *out = job->out + (size_t)r * job->stride;
+            const float *from = s ? out : job->start + (size_t)r * job->start_stride;
             for (int c = 0; c < tile_columns; c += lanes) {
                 const integers n = load_integers(count.of[r] + c);
                 const floats dot = as_floats(subtract(add(n, n), minus));
                 const floats scaled = multiply(load_floats(alpha_w + c), dot);
-                store_out(out + c, multiply_add(alpha, scaled, load_out(out + c)));
+                store_out(out + c, multiply_add(alpha, scaled, load_out(from + c)));
             }
         }
     }

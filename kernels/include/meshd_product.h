@@ -61,13 +61,17 @@ enum tile_layout { LAYOUT_UNITS = 0, LAYOUT_NIBBLES = 1 };
  *      (unipolar) popcount(a) of each segment as int32_t;
  *   w: for each group, for each unit the units of all columns, then for each segment the alphas of
  *      all columns. Aligned to 64 bytes.
- *   out: rows x columns, row r at out + r * stride, read (it holds the start) and written. */
+ *   start: rows x columns, what the sums begin with; row r at start + r * start_stride (0: one row for
+ *      all);
+ *   out: rows x columns, row r at out + r * stride; written. */
 struct tile_job {
     const uint32_t *a;
     const uint32_t *w;
     size_t groups;
     size_t units;    /* of a segment; TILE_ANY only */
     int32_t padding; /* TILE_ANY, signed: bits of a segment's units that are behind its elements */
+    const float *start;
+    size_t start_stride;
     float *out;
     size_t stride;
 };
@@ -78,7 +82,8 @@ struct tile_kernel {
 
 struct product_kernels {
     enum tile_layout layout;
-    size_t rows, columns; /* of a tile, for all kinds; columns a multiple of 16 */
+    size_t rows, columns; /* of a tile, for all kinds: at most 128 columns, 1024 sums; columns a
+                           * multiple of 16 */
     struct tile_kernel tile[2][TILE_KINDS]; /* by meshd_coding; TILE_ANY is never NULL */
 };
 

@@ -16,7 +16,8 @@
 namespace {
 
 constexpr size_t block_bytes = 1 << 17; // of laid-out A in a task: a part of a second-level cache
-constexpr size_t most_tile_floats = 64 * 64;
+constexpr size_t most_columns = 128, most_tile_floats = 8 * most_columns;
+constexpr size_t line_floats = 16; // of a cache line
 
 size_t smaller(size_t a, size_t b) { return a < b ? a : b; }
 size_t quotient_up(size_t a, size_t b) { return a / b + (a % b != 0); }
@@ -39,47 +40,83 @@ struct multiplication : row_product {
 
     explicit multiplication(const row_product &product) : row_product(product) {}
 
-    void run_tile(const uint32_t *a_tile, const uint32_t *panel, float *to, size_t step) const {
+    // One pass over the full groups, one for each rest segment: the last writes to where the sums
+    // belong, the others to `between`.
+    void run_tile(const uint32_t *a_tile, const uint32_t *panel, const float *start,
+                  size_t start_stride, float *to, size_t to_stride) const {
+        alignas(64) float between[most_tile_floats];
+        tile_job job = {a_tile, panel, plan.groups, plan.group_units, plan.padding(plan.group_units, plan.fine),
+                        start,  start_stride, between, plan.columns};
         if (plan.groups > 0) {
-            const int32_t padding = plan.padding(plan.group_units, plan.fine);
-            const tile_job job = {a_tile, panel, plan.groups, plan.group_units, padding, to, step};
+            if (plan.rest == 0) {
+                job.out = to;
+                job.stride = to_stride;
+            }
             kernels->tile[plan.coding][plan.kind].run(&job);
         }
-        a_tile += plan.groups * plan.rows * plan.a_group;
-        panel += plan.groups * plan.columns * plan.w_group;
+        job.a += plan.groups * plan.rows * plan.a_group;
+        job.w += plan.groups * plan.columns * plan.w_group;
+        job.groups = 1;
+        job.units = plan.rest_units;
         for (size_t i = 0; i < plan.rest; ++i) {
-            const int32_t padding = plan.padding(plan.rest_units, plan.rest_length(i));
-            const tile_job job = {a_tile, panel, 1, plan.rest_units, padding, to, step};
+            if (plan.groups > 0 || i > 0) {
+                job.start = between;
+                job.start_stride = plan.columns;
+            }
+            if (i + 1 == plan.rest) {
+                job.out = to;
+                job.stride = to_stride;
+            }
+            job.padding = plan.padding(plan.rest_units, plan.rest_length(i));
             kernels->tile[plan.coding][TILE_ANY].run(&job);
-            a_tile += plan.rows * plan.a_rest;
-            panel += plan.columns * plan.w_rest;
+            job.a += plan.rows * plan.a_rest;
+            job.w += plan.columns * plan.w_rest;
         }
+    }
+
+    // Asks for the lines of `out` before they are written: a store that misses holds up those behind.
+    void fetch_ahead(const float *to, size_t rows) const {
+        for (size_t r = 0; r < rows; ++r)
+            for (size_t c = 0; c < plan.columns; c += line_floats)
+                __builtin_prefetch(to + r * stride + c, 1);
     }
 
     // + 0: a bias of -0 counts as +0, whichever way a kernel turns the signs of its factors.
-    void start(float *to, size_t step, size_t row, size_t rows, size_t column, size_t count) const {
-        for (size_t r = 0; r < rows; ++r)
-            for (size_t c = 0; c < count; ++c)
-                to[r * step + c] = bias ? bias[column + c] + 0.0f : 0.0f;
-        if (a.add_to_start) a.add_to_start(a.context, row, rows, column, count, to, step);
+    void start_row(float *start, size_t column, size_t count) const {
+        memset(start, 0, plan.columns * sizeof *start);
+        if (bias)
+            for (size_t c = 0; c < count; ++c) start[c] = bias[column + c] + 0.0f;
     }
 
-    void multiply_tile(const uint32_t *a_tile, size_t row, size_t panel) const {
-        const uint32_t *w = panels + panel * plan.columns * plan.w_units();
-        const size_t column = panel * plan.columns;
+    // `start`: a row that every row of the tile begins with.
+    void multiply_tile(const uint32_t *a_tile, size_t row, size_t column, const float *start) const {
         const size_t rows = smaller(plan.rows, a.rows - row);
         const size_t count = smaller(plan.columns, columns - column);
+        const uint32_t *panel = panels + column * plan.w_units();
         float *to = out + row * stride + column;
-        if (rows == plan.rows && count == plan.columns) {
-            start(to, stride, row, rows, column, count);
-            run_tile(a_tile, w, to, stride);
+        alignas(64) float own_start[most_tile_floats];
+        size_t start_stride = 0;
+        if (a.add_to_start) {
+            for (size_t r = 0; r < plan.rows; ++r)
+                memcpy(own_start + r * plan.columns, start, plan.columns * sizeof *start);
+            a.add_to_start(a.context, row, rows, column, count, own_start, plan.columns);
+            start = own_start;
+            start_stride = plan.columns;
+        }
+        fetch_ahead(to, rows);
+        if (plan.k > 0 && rows == plan.rows && count == plan.columns) {
+            run_tile(a_tile, panel, start, start_stride, to, stride);
             return;
         }
-        alignas(64) float whole[most_tile_floats] = {};
-        start(whole, plan.columns, row, rows, column, count);
-        run_tile(a_tile, w, whole, plan.columns);
+        alignas(64) float whole[most_tile_floats];
+        const float *from = start; // all there is when k is 0
+        if (plan.k > 0) {
+            run_tile(a_tile, panel, start, start_stride, whole, plan.columns);
+            from = whole;
+            start_stride = plan.columns;
+        }
         for (size_t r = 0; r < rows; ++r)
-            memcpy(to + r * stride, whole + r * plan.columns, count * sizeof *to);
+            memcpy(to + r * stride, from + r * start_stride, count * sizeof *to);
     }
 
     void task(size_t number) {
@@ -87,7 +124,7 @@ struct multiplication : row_product {
         const size_t panel_count = quotient_up(columns, plan.columns);
         const size_t first = number / chunks * block_tiles;
         const size_t count = smaller(block_tiles, tiles - first);
-        const size_t panel = number % chunks * chunk_panels;
+        size_t panel = number % chunks * chunk_panels;
         const size_t end = smaller(panel + chunk_panels, panel_count);
         const size_t size = plan.rows * plan.a_units();
         uint32_t *block = new_units(count * size);
@@ -96,9 +133,12 @@ struct multiplication : row_product {
             free(block);
             return;
         }
-        for (size_t p = panel; p < end; ++p)
+        alignas(64) float start[most_columns];
+        for (size_t column = panel * plan.columns; panel < end; column += plan.columns, ++panel) {
+            start_row(start, column, smaller(plan.columns, columns - column));
             for (size_t t = 0; t < count; ++t)
-                multiply_tile(block + t * size, (first + t) * plan.rows, p);
+                multiply_tile(block + t * size, (first + t) * plan.rows, column, start);
+        }
         free(block);
     }
 };

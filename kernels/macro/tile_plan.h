@@ -30,16 +30,22 @@ struct tile_plan {
     size_t a_units() const { return groups * a_group + rest * a_rest; } /* of a row */
     size_t w_units() const { return groups * w_group + rest * w_rest; } /* of a column */
     int32_t padding(size_t units, size_t length) const; /* bits behind a segment in its units */
-    size_t rest_length(size_t i) const;                                 /* of its i-th rest segment */
+    /* Where its i-th rest segment begins, and how long it is. */
+    size_t rest_begin(size_t i) const { return (groups * group_segments + i) * fine; }
+    size_t rest_length(size_t i) const {
+        return k - rest_begin(i) < fine ? k - rest_begin(i) : fine;
+    }
 };
+
+inline bool is_part(tile_kind kind) { return kind == TILE_PART_8 || kind == TILE_PART_16; }
 
 tile_plan make_tile_plan(const product_kernels *kernels, size_t k, size_t beta_a, size_t beta_w,
                          meshd_coding coding);
 
-/* Rows first .. first + plan.rows of a; rows that a does not have are zero, with alphas zero. */
+/* lay_out.cpp. Rows first .. first + plan.rows of a; rows that a does not have are zero, with alphas zero. */
 void lay_out_tile(const tile_plan &plan, const packed_matrix *a, size_t first, uint32_t *to);
 
-/* Rows first .. first + plan.columns of w become columns; those that w does not have are zero. */
+/* lay_out.cpp. Rows first .. first + plan.columns of w become columns; those that w does not have are zero. */
 void lay_out_panel(const tile_plan &plan, const packed_matrix *w, size_t first, uint32_t *to);
 
 #endif

@@ -38,9 +38,11 @@ struct coding_unipolar {
     }
 };
 
-// One segment of all rows and four columns: a, w at their first units, out at the first element.
+// One segment of all rows and four columns: a, w at their first units, from and
+// to at the first element of the sums before and after.
 template <class Coding>
-void segment(const tile_job *job, const uint32_t *a, const uint32_t *w, float *out) {
+void segment(const tile_job *job, const uint32_t *a, const uint32_t *w, const float *from,
+             size_t from_stride, float *to) {
     const size_t a_size = job->units + 1 + Coding::extra;
     uint32x4_t count[tile_rows];
     MESHD_UNROLL for (int r = 0; r < tile_rows; ++r) count[r] = vdupq_n_u32(0);
@@ -61,17 +63,23 @@ void segment(const tile_job *job, const uint32_t *a, const uint32_t *w, float *o
     MESHD_UNROLL for (int r = 0; r < tile_rows; ++r) {
         const uint32_t *alpha_a = a + r * a_size;
         const int32x4_t dot = Coding::dot(vreinterpretq_s32_u32(count[r]), job, alpha_a + 1);
-        float *to = out + r * job->stride;
-        vst1q_f32(to, scaled_and_added(vld1q_f32(to), dot, alpha, alpha_a));
+        const float32x4_t before = vld1q_f32(from + r * from_stride);
+        vst1q_f32(to + r * job->stride, scaled_and_added(before, dot, alpha, alpha_a));
     }
 }
 
 template <class Coding> void tile(const tile_job *job) {
     const size_t a_size = job->units + 1 + Coding::extra, w_size = (job->units + 1) * tile_columns;
     for (size_t s = 0; s < job->groups; ++s)
-        for (int g = 0; g < tile_groups; ++g)
-            segment<Coding>(job, job->a + s * tile_rows * a_size, job->w + s * w_size + g * lanes,
-                            job->out + g * lanes);
+        for (int g = 0; g < tile_groups; ++g) {
+            const uint32_t *a = job->a + s * tile_rows * a_size;
+            const uint32_t *w = job->w + s * w_size + g * lanes;
+            float *to = job->out + g * lanes;
+            if (s == 0)
+                segment<Coding>(job, a, w, job->start + g * lanes, job->start_stride, to);
+            else
+                segment<Coding>(job, a, w, to, job->stride, to);
+        }
 }
 
 } // namespace

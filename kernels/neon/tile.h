@@ -37,7 +37,7 @@ struct accumulators {
     explicit accumulators(const tile_job *job) {
         MESHD_UNROLL for (int r = 0; r < tile_rows; ++r)
             MESHD_UNROLL for (int g = 0; g < tile_groups; ++g)
-                sum[r][g] = vld1q_f32(job->out + r * job->stride + g * lanes);
+                sum[r][g] = vld1q_f32(job->start + r * job->start_stride + g * lanes);
     }
     void store(const tile_job *job) const {
         MESHD_UNROLL for (int r = 0; r < tile_rows; ++r)

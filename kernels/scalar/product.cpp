@@ -59,7 +59,7 @@ void tile(const tile_job *job) {
     const size_t a_size = job->units + extra, w_size = (job->units + 1) * tile_columns;
     for (size_t r = 0; r < tile_rows; ++r)
         for (size_t c = 0; c < tile_columns; ++c) {
-            float acc = job->out[r * job->stride + c];
+            float acc = job->start[r * job->start_stride + c];
             for (size_t g = 0; g < job->groups; ++g) {
                 const uint32_t *a = job->a + (g * tile_rows + r) * a_size;
                 const uint32_t *w = job->w + g * w_size + c;
