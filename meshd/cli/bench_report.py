@@ -18,6 +18,7 @@ PRODUCT_TITLES = (
     *("SHAPE", "KERNEL", "BETA", "GOPS", "ONEDNN", "MM", "CMMA"),
     *("SHARE", "ERROR", "ISA"),
 )
+ONE = "ONE"  # times the speed of one thread
 STREAM_TITLES = ("KERNEL", "ELEMENTS", "GB/S", "MEDIAN", "SHARE", "OF", "ERROR", "ISA")
 # The order in which a shape's references stand above our kernels.
 REFERENCES = ("cmma", "mm", "onednn", "bf16", "int8")
@@ -41,8 +42,10 @@ def report_lines(report: Object, width: int | None) -> Iterator[Text]:
     streams = [row for row in results if row["gops"] is None]
     if products:
         yield Text()
-        rows = [product_row(row) for row in sorted(products, key=product_order)]
-        yield from table(PRODUCT_TITLES, rows, width)
+        scaled = any(row["scaling"] for row in products)
+        rows = [product_row(row, scaled) for row in sorted(products, key=product_order)]
+        titles = (*PRODUCT_TITLES[:-1], ONE, PRODUCT_TITLES[-1]) if scaled else PRODUCT_TITLES
+        yield from table(titles, rows, width)
     if streams:
         yield Text()
         rows = [stream_row(row) for row in sorted(streams, key=lambda row: str(row["kernel"]))]
@@ -102,8 +105,8 @@ def product_order(row: Object) -> tuple[Any, ...]:
     return size, row["m"], reference, name, row["isa"], -(row["beta"] or 0)
 
 
-def product_row(row: Object) -> Row:
-    """One competitor at one size."""
+def product_row(row: Object, scaled: bool) -> Row:
+    """One competitor at one size; `scaled` adds how many times one thread's speed it has."""
     return Row(
         [
             Cell(shape_text(row)),
@@ -115,6 +118,7 @@ def product_row(row: Object) -> Row:
             Cell(ratio(row["vs_cmma"])),
             share_cell(row),
             Cell(error_text(row["max_rel_error"])),
+            *([Cell(ratio(row["scaling"]))] if scaled else []),
             Cell(row["isa"]),
         ]
     )
@@ -140,8 +144,8 @@ def closing(report: Object, width: int | None) -> Iterator[Text]:
     """How to read it, and what is missing."""
     yield from wrapped(
         Cell(
-            "ONEDNN, MM, CMMA: how many times as fast as each, best turns; SHARE: of the ceiling "
-            "that bounds the kernel; ERROR: the largest, over the largest true value in float64."
+            "ONEDNN, MM, CMMA (and ONE thread): how many times as fast as each, best turns; SHARE: "
+            "of the ceiling that bounds the kernel; ERROR: the largest over the largest true value."
         ),
         width,
     )

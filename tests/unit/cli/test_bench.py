@@ -22,6 +22,7 @@ ROW = {
     **{"threads": 1, "isa": "avx512", "gops": 1234.4, "gops_median": 1200.0, "gb_per_s": None},
     **{"vs_onednn": 12.34, "vs_mm": 23.45, "vs_cmma": 45.6, "ceiling": "xor_popcount_zmm"},
     **{"share_of_ceiling": 0.876, "max_rel_error": 1.5e-7, "seconds_best": 2.7e-5},
+    **{"scaling": None},
 }
 STREAM = ROW | {
     **{"kernel": "pack_signed", "m": 1, "k": 1 << 25, "n": 1, "gops": None, "gb_per_s": 28.3},
@@ -62,9 +63,9 @@ def test_the_tables() -> None:
         "KERNEL       ELEMENTS  GB/S  MEDIAN  SHARE  OF           ERROR    ISA",
         "pack_signed  33.6 M    28.3  25.0    88 %   memory_read  1.5e-07  avx512",
         "",
-        "ONEDNN, MM, CMMA: how many times as fast as each, best turns; SHARE: of the ceiling that "
-        "bounds the",
-        "kernel; ERROR: the largest, over the largest true value in float64.",
+        "ONEDNN, MM, CMMA (and ONE thread): how many times as fast as each, best turns; SHARE: of "
+        "the ceiling",
+        "that bounds the kernel; ERROR: the largest over the largest true value.",
         "int8 is not here: no int8 product",
         "no time was left for: product_signed, 4096 x 4096 x 4096",
     ]
@@ -73,6 +74,13 @@ def test_the_tables() -> None:
 @pytest.mark.parametrize("width", [40, 60, 80, 100])
 def test_no_line_is_wider_than_the_terminal(width: int) -> None:
     assert all(len(line) <= width for line in text(width))
+
+
+def test_with_threads_the_speed_over_one_is_shown() -> None:
+    report = REPORT | {"results": [ROW | {"threads": 2, "scaling": 1.92}, STREAM]}
+    lines = [line.plain for line in report_lines(report, 100)]
+    assert "SHARE  ERROR    ONE   ISA" in "\n".join(lines)
+    assert "88 %   1.5e-07  1.9x  avx512" in "\n".join(lines)
 
 
 def test_a_pipe_gets_a_row_a_line() -> None:
