@@ -35,8 +35,12 @@ class Entry:
 
 @dataclass(frozen=True)
 class Contest:
-    """One problem, m x k x n; operations are 2 m k n, None where a rate of them says nothing."""
+    """One problem, m x k x n; operations are 2 m k n, None where a rate of them says nothing.
 
+    family: "forward", "backward" or "stream"; within one, every problem has its own size.
+    """
+
+    family: str
     m: int
     k: int
     n: int
@@ -47,5 +51,5 @@ class Contest:
 
     @property
     def title(self) -> str:
-        """`256 x 256 x 256`."""
-        return f"{self.m} x {self.k} x {self.n}"
+        """`forward 256 x 256 x 256`."""
+        return f"{self.family} {self.m} x {self.k} x {self.n}"

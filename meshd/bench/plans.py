@@ -44,11 +44,11 @@ FULL = Plan(
     all_isas=(cube(1024),),
     betas=(0, 512, 256, 128, 64, 32, 16),
     backward=(cube(1024), cube(4096)),
-    product=Effort(20.0),
+    product=Effort(14.0),
     stream=Effort(4.0, least_turns=5),
     elements=1 << 26,
     ceilings_s=4.0,
-    limit_s=330.0,
+    limit_s=320.0,
 )
 
 QUICK = Plan(

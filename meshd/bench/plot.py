@@ -83,6 +83,8 @@ def series_of(report: Report) -> dict[str, list[Row]]:
     isa = report["machine"]["isa"]
     found: dict[str, list[Row]] = {}
     for row in report["results"]:
+        if row["family"] != "forward":
+            continue
         if row["kernel"] in STYLES:
             found.setdefault(row["kernel"], []).append(row)
         elif row["kernel"] == OURS_KERNEL and row["isa"] == isa:
@@ -162,7 +164,7 @@ def roofline(axes: Axes, report: Report, series: dict[str, list[Row]]) -> None:
     axes.set(ylabel="GOPS, best of the turns", xscale="log", yscale="log")
     axes.grid(alpha=0.25)
     if points:
-        axes.legend(frameon=False, loc="lower right", fontsize=8)
+        axes.legend(frameon=False, loc="lower left", fontsize=8)
 
 
 def intensity(row: Row) -> float:

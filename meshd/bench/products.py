@@ -177,6 +177,7 @@ class Products:
     """What is measured at each shape: kernels, segment lengths (0: the whole row), sets of kernels,
     and references."""
 
+    family: str
     kernels: tuple[ProductKernel, ...]
     betas: tuple[int, ...]
     shapes: Mapping[Shape, tuple[str, ...]]
@@ -194,7 +195,7 @@ class Products:
                 for kernel in self.kernels
                 for beta in kernel.lengths(self.betas, k)
             ]
-            yield Contest(m, k, n, entries, references, 2.0 * m * k * n, unavailable)
+            yield Contest(self.family, m, k, n, entries, references, 2.0 * m * k * n, unavailable)
 
 
 def entry(kernel: ProductKernel, operands: Operands, beta: int, isa: str, threads: int) -> Entry:

@@ -44,6 +44,7 @@ def made(
     None where a figure has no meaning."""
     row: Row = {
         "kernel": entry.kernel,
+        "family": contest.family,
         "m": contest.m,
         "k": contest.k,
         "n": contest.n,

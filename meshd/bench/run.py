@@ -39,7 +39,7 @@ def measure(plan: Plan, threads: int = 1, say: Say = lambda words: None) -> dict
             say("what this processor can do at best")
             found = ceilings.measure(plan.ceilings_s / 2)
             for contest, effort in planned(plan, isa, threads):
-                title = f"{contest.entries[0].kernel}, {contest.title}"
+                title = contest.title if len(contest.entries) > 1 else contest.entries[0].kernel
                 if time.monotonic() - started > plan.limit_s:
                     skipped.append(title)
                     continue
@@ -69,8 +69,8 @@ def planned(plan: Plan, isa: str, threads: int) -> Iterator[tuple[Contest, Effor
     # A plain loop says nothing about a gradient that it does not about a product.
     libraries = tuple(r for r in REFERENCES if r.name != "cmma")
     for family in (
-        Products(FORWARD, plan.betas, shapes),
-        Products(BACKWARD, (BACKWARD_BETA,), backward, libraries),
+        Products("forward", FORWARD, plan.betas, shapes),
+        Products("backward", BACKWARD, (BACKWARD_BETA,), backward, libraries),
     ):
         for contest in family.contests(parts, threads):
             yield contest, plan.product

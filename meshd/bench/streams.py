@@ -53,7 +53,7 @@ def contests(elements: int, isa: str) -> Iterator[Contest]:
             error=stream.error,
         )
         loops = plain_loops(bound, x, y)
-        yield Contest(1, stream.elements, 1, [entry], loops, operations=None)
+        yield Contest("stream", 1, stream.elements, 1, [entry], loops, operations=None)
 
 
 def plain_loops(name: str, x: Floats, y: Floats) -> list[Entry]:

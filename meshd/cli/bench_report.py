@@ -38,14 +38,16 @@ def report_lines(report: Object, width: int | None) -> Iterator[Text]:
     yield from heading(report["machine"], width)
     yield Text()
     yield from ceiling_lines(report["ceilings"], results, width)
-    products = [row for row in results if row["gops"] is not None]
-    streams = [row for row in results if row["gops"] is None]
-    if products:
+    for name in ("forward", "backward"):
+        products = [row for row in results if row["family"] == name]
+        if not products:
+            continue
         yield Text()
         scaled = any(row["scaling"] for row in products)
         rows = [product_row(row, scaled) for row in sorted(products, key=product_order)]
         titles = (*PRODUCT_TITLES[:-1], ONE, PRODUCT_TITLES[-1]) if scaled else PRODUCT_TITLES
         yield from table(titles, rows, width)
+    streams = [row for row in results if row["family"] == "stream"]
     if streams:
         yield Text()
         rows = [stream_row(row) for row in sorted(streams, key=lambda row: str(row["kernel"]))]
