@@ -29,7 +29,7 @@ def measure(plan: Plan, threads: int = 1, say: Say = lambda words: None) -> dict
     Raises:
         ValueError: there are fewer cores than threads.
     """
-    started = time.monotonic()
+    started, used = time.monotonic(), time.process_time()
     isa = ops.isa()
     rows: list[Row] = []
     skipped: list[str] = []
@@ -54,7 +54,10 @@ def measure(plan: Plan, threads: int = 1, say: Say = lambda words: None) -> dict
     found |= loops_over_memory([row for row in rows if row["kernel"] in streams.LOOPS])
     results = [row for row in rows if row["kernel"] not in streams.LOOPS]
     judge(results, found)
-    about["seconds"] = round(time.monotonic() - started, 1)
+    seconds = time.monotonic() - started
+    about["seconds"] = round(seconds, 1)
+    # Of one thread's time on its core, how much was ours: others' turns fall into long calls only.
+    about["share_of_core"] = (time.process_time() - used) / seconds if threads == 1 else None
     return {"machine": about, "ceilings": found, "results": results, "skipped": skipped}
 
 

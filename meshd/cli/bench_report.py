@@ -23,6 +23,7 @@ STREAM_TITLES = ("KERNEL", "ELEMENTS", "GB/S", "MEDIAN", "SHARE", "OF", "ERROR",
 # The order in which a shape's references stand above our kernels.
 REFERENCES = ("cmma", "mm", "onednn", "bf16", "int8")
 BOLD_SHARE = 0.85
+QUIET_SHARE = 0.95
 
 
 def print_report(report: Object) -> None:
@@ -153,6 +154,10 @@ def closing(report: Object, width: int | None) -> Iterator[Text]:
     )
     for name, why in report["machine"]["unavailable"].items():
         yield from wrapped(Cell(f"{name} is not here: {why}", "yellow"), width)
+    share = report["machine"]["share_of_core"]
+    if share is not None and share < QUIET_SHARE:
+        words = f"others ran on this core too, it was ours for {100 * share:.0f} % of the time"
+        yield from wrapped(Cell(f"{words}: measure again on a quiet machine", "yellow"), width)
     if report["skipped"]:
         missing = "; ".join(report["skipped"])
         yield from wrapped(Cell(f"no time was left for: {missing}", "yellow"), width)

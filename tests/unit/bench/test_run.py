@@ -141,6 +141,7 @@ def test_the_process_is_as_it_was_afterwards() -> None:
 def test_the_machine_is_described(report: Report) -> None:
     about = report["machine"]
     assert about["processor"] and about["isa"] == ops.isa()
+    assert 0 < about["share_of_core"] <= 1.05
     assert about["threads"] == len(about["pinned_to"]) == 1
 
 

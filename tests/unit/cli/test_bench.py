@@ -37,7 +37,12 @@ STREAM = ROW | {
 REPORT: dict[str, Any] = {
     "machine": {
         **{"processor": "A processor", "threads": 1, "pinned_to": [3], "isa": "avx512"},
-        **{"torch": "2.13.0", "seconds": 29.4, "unavailable": {"int8": "no int8 product"}},
+        **{
+            "torch": "2.13.0",
+            "seconds": 29.4,
+            "share_of_core": 0.99,
+            "unavailable": {"int8": "no int8 product"},
+        },
     },
     "ceilings": {
         "clock": {"isa": "baseline", "ghz": 3.6},
@@ -87,6 +92,13 @@ def test_with_threads_the_speed_over_one_is_shown() -> None:
     lines = [line.plain for line in report_lines(report, 100)]
     assert "SHARE  ERROR    ONE   ISA" in "\n".join(lines)
     assert "88 %   1.5e-07  1.9x  avx512" in "\n".join(lines)
+
+
+def test_a_shared_core_is_said() -> None:
+    report = REPORT | {"machine": REPORT["machine"] | {"share_of_core": 0.52}}
+    words = "others ran on this core too, it was ours for 52 % of the time"
+    assert words in "\n".join(line.plain for line in report_lines(report, None))
+    assert "others ran" not in "\n".join(text(None))
 
 
 def test_a_pipe_gets_a_row_a_line() -> None:
