@@ -10,15 +10,17 @@ namespace {
 using namespace meshd;
 
 constexpr size_t tile_rows = MESHD_EXACT_ROWS;
-constexpr size_t task_rows = 4 * tile_rows; // what a task copies when G comes transposed
+constexpr size_t unit_rows = 4 * tile_rows; // share a pass over the index of all strips
 constexpr size_t block_values = MESHD_EXACT_BLOCK * MESHD_EXACT_WORD;
 
 struct exact_product {
     const backward_plan<uint32_t> plan;
     const backward_kernels &kernels;
+    const size_t task_rows;
 
     explicit exact_product(const backward_operands &x)
-        : plan(x, ceiling(x.b.rows, MESHD_EXACT_WORD)), kernels(meshd_kernels()->backward) {}
+        : plan(x, ceiling(x.b.rows, MESHD_EXACT_WORD)), kernels(meshd_kernels()->backward),
+          task_rows(rows_of_task(x, unit_rows)) {}
 
     void fill_index(size_t i) const {
         const strip &s = plan.strips[i];
@@ -57,14 +59,16 @@ struct exact_product {
     }
 
     void rows(size_t task) const {
-        const size_t begin = task * task_rows;
-        const size_t end = begin + smaller(plan.x.rows - begin, task_rows);
-        const row_block g(plan.x, begin, end - begin);
+        const size_t begin = task * task_rows, count = smaller(plan.x.rows - begin, task_rows);
+        const row_block g(plan.x, begin, count);
         const scratch<float> values(tile_rows * block_values), sums(tile_rows * MESHD_STRIP);
         memset(values.data(), 0, sizeof(float) * tile_rows * block_values);
-        for (size_t i = 0; i < plan.strips.size(); ++i)
-            for (size_t r = begin; r < end; r += tile_rows)
-                tile(g, r, smaller(end - r, tile_rows), i, values.data(), sums.data());
+        for (size_t unit = begin; unit < begin + count; unit += unit_rows) {
+            const size_t end = smaller(unit + unit_rows, begin + count);
+            for (size_t i = 0; i < plan.strips.size(); ++i)
+                for (size_t r = unit; r < end; r += tile_rows)
+                    tile(g, r, smaller(end - r, tile_rows), i, values.data(), sums.data());
+        }
     }
 };
 
@@ -76,7 +80,7 @@ extern "C" int meshd_backward_exact(const backward_operands *x) {
         const int status = each_task(product.plan.strips.size(), x->threads,
                                      [&](size_t i) { product.fill_index(i); });
         if (status != MESHD_OK) return status;
-        return each_task(ceiling(x->rows, task_rows), x->threads,
+        return each_task(ceiling(x->rows, product.task_rows), x->threads,
                          [&](size_t task) { product.rows(task); });
     } catch (const std::bad_alloc &) {
         return MESHD_NO_MEMORY;

@@ -28,60 +28,68 @@ constexpr float counts_as_zero = 1e-30f; /* below it, the reciprocal of a step m
 
 template <class Rounding> class integer_product {
   public:
-    explicit integer_product(const Rounding &rounding) : by_(rounding) {}
+    explicit integer_product(const Rounding &rounding)
+        : by_(rounding), task_rows_(rows_of_task(rounding.plan.x, unit_rows)) {}
 
     int run() const {
         const backward_operands &x = by_.plan.x;
         const int status = each_task(by_.plan.strips.size(), x.threads,
                                      [&](size_t i) { by_.fill_index(i); });
         if (status != MESHD_OK) return status;
-        return each_task(ceiling(x.rows, task_rows), x.threads, [&](size_t task) { rows(task); });
+        return each_task(ceiling(x.rows, task_rows_), x.threads, [&](size_t task) { rows(task); });
     }
 
   private:
-    static constexpr size_t tile_rows = Rounding::tile_rows, task_rows = 6 * tile_rows;
+    static constexpr size_t tile_rows = Rounding::tile_rows, unit_rows = 6 * tile_rows;
     using digits = typename Rounding::digits;
 
     void rows(size_t task) const {
-        const backward_operands &x = by_.plan.x;
-        const size_t begin = task * task_rows;
-        const size_t end = begin + smaller(x.rows - begin, task_rows);
-        const row_block g(x, begin, end - begin);
-        const size_t size = tile_rows * by_.row_size();
+        const size_t begin = task * task_rows_, count = smaller(by_.plan.x.rows - begin, task_rows_);
+        const row_block g(by_.plan.x, begin, count);
+        const size_t size = unit_rows * by_.row_size();
         const scratch<digits> rounded(size);
         const scratch<int32_t> sums(tile_rows * MESHD_STRIP);
         memset(rounded.data(), 0, sizeof(digits) * size); // rows that the last tile lacks
-        for (size_t i = 0, next; i < by_.plan.strips.size(); i = next) {
-            for (next = i; next < by_.plan.strips.size(); ++next)
-                if (by_.plan.strips[next].segment != by_.plan.strips[i].segment) break;
-            for (size_t r = begin; r < end; r += tile_rows)
-                tile(g, r, smaller(end - r, tile_rows), i, next, rounded.data(), sums.data());
+        for (size_t unit = 0; unit < count; unit += unit_rows)
+            rows(g, begin + unit, smaller(count - unit, unit_rows), rounded.data(), sums.data());
+    }
+
+    // Of a segment all rows are rounded first: rounding and summing each want the first cache.
+    void rows(const row_block &g, size_t begin, size_t count, digits *rounded, int32_t *sums) const {
+        const std::vector<strip> &strips = by_.plan.strips;
+        rounded_row row[unit_rows];
+        for (size_t i = 0; i < strips.size(); ++i) {
+            const size_t segment = strips[i].segment;
+            if (i == 0 || strips[i - 1].segment != segment)
+                for (size_t r = 0; r < count; ++r)
+                    row[r] = by_.round(g.row(begin + r), by_.plan.alpha_of(segment), begin + r,
+                                       segment, rounded + r * by_.row_size());
+            for (size_t r = 0; r < count; r += tile_rows)
+                tile(begin + r, smaller(count - r, tile_rows), i, row + r,
+                     rounded + r * by_.row_size(), sums);
         }
     }
 
-    // A few rows of the strips i .. next - 1, which are one segment.
-    void tile(const row_block &g, size_t first, size_t count, size_t i, size_t next,
-              digits *rounded, int32_t *sums) const {
-        rounded_row row[tile_rows];
-        const size_t segment = by_.plan.strips[i].segment;
-        for (size_t r = 0; r < count; ++r)
-            row[r] = by_.round(g.row(first + r), by_.plan.alpha_of(segment), first + r, segment,
-                               rounded + r * by_.row_size());
-        for (; i < next; ++i) {
-            const strip &s = by_.plan.strips[i];
-            memset(sums, 0, sizeof(int32_t) * tile_rows * MESHD_STRIP);
-            by_.sums(rounded, i, sums);
-            for (size_t r = 0; r < count; ++r) {
-                uint64_t keep[MESHD_STRIP / MESHD_PANEL];
-                by_.plan.keep_of(first + r, s, keep);
-                by_.kernels.finish_integer(sums + r * MESHD_STRIP, s.lanes, by_.factor(),
-                                           by_.offset(i), row[r].constant, row[r].step, keep,
-                                           by_.plan.out_of(first + r, s));
-            }
+    // A few rows of strip i.
+    void tile(size_t first, size_t count, size_t i, const rounded_row *row, const digits *rounded,
+              int32_t *sums) const {
+        const strip &s = by_.plan.strips[i];
+        for (size_t r = 0; r < count; ++r) // on its way while the sums are made
+            for (size_t i16 = 0; i16 < s.lanes; i16 += 16)
+                __builtin_prefetch(by_.plan.out_of(first + r, s) + i16, 1);
+        memset(sums, 0, sizeof(int32_t) * tile_rows * MESHD_STRIP);
+        by_.sums(rounded, i, sums);
+        for (size_t r = 0; r < count; ++r) {
+            uint64_t keep[MESHD_STRIP / MESHD_PANEL];
+            by_.plan.keep_of(first + r, s, keep);
+            by_.kernels.finish_integer(sums + r * MESHD_STRIP, s.lanes, by_.factor(), by_.offset(i),
+                                       row[r].constant, row[r].step, keep,
+                                       by_.plan.out_of(first + r, s));
         }
     }
 
     const Rounding &by_;
+    const size_t task_rows_;
 };
 
 

@@ -27,7 +27,7 @@ struct floats_product {
           segment_words(ceiling(w_.beta, MESHD_EXACT_WORD)), w(w_), out(out_),
           strips(cut(w_.rows, w_.rows)), alpha(segments * w_.rows),
           index(strips, segments * segment_words), kernels(meshd_kernels()->backward) {
-        transpose(w.scales, w.rows, segments, segments, alpha.data());
+        transpose(w.scales, w.rows, segments, segments, alpha.data(), w.rows);
     }
 
     size_t length(size_t segment) const { return smaller(k - segment * w.beta, w.beta); }

@@ -1,5 +1,7 @@
 #include "strips.h"
 
+#include <string.h>
+
 namespace meshd {
 
 std::vector<strip> cut(size_t k, size_t beta) {
@@ -35,23 +37,49 @@ void windows_down(const packed_matrix &b, size_t k, const strip &of, size_t pane
                            : 0;
 }
 
-void transpose(const float *from, size_t rows, size_t columns, size_t from_stride, float *to) {
-    constexpr size_t tile = 16; // a cache line of floats
-    for (size_t r = 0; r < rows; r += tile)
-        for (size_t c = 0; c < columns; c += tile) {
-            const size_t r_end = rows - r < tile ? rows : r + tile;
-            const size_t c_end = columns - c < tile ? columns : c + tile;
-            for (size_t j = c; j < c_end; ++j)
-                for (size_t i = r; i < r_end; ++i) to[j * rows + i] = from[i * from_stride + j];
+// Four rows of four floats at a time, turned in registers; what is left, one by one.
+void transpose(const float *from, size_t rows, size_t columns, size_t from_stride, float *to,
+               size_t to_stride) {
+    typedef float four __attribute__((vector_size(16)));
+    constexpr size_t side = 4;
+    const size_t whole_rows = rows / side * side, whole_columns = columns / side * side;
+    for (size_t r = 0; r < whole_rows; r += side)
+        for (size_t c = 0; c < whole_columns; c += side) {
+            four a[side];
+            for (size_t i = 0; i < side; ++i)
+                memcpy(&a[i], from + (r + i) * from_stride + c, sizeof a[i]);
+            const four low01 = __builtin_shufflevector(a[0], a[1], 0, 4, 1, 5);
+            const four high01 = __builtin_shufflevector(a[0], a[1], 2, 6, 3, 7);
+            const four low23 = __builtin_shufflevector(a[2], a[3], 0, 4, 1, 5);
+            const four high23 = __builtin_shufflevector(a[2], a[3], 2, 6, 3, 7);
+            a[0] = __builtin_shufflevector(low01, low23, 0, 1, 4, 5);
+            a[1] = __builtin_shufflevector(low01, low23, 2, 3, 6, 7);
+            a[2] = __builtin_shufflevector(high01, high23, 0, 1, 4, 5);
+            a[3] = __builtin_shufflevector(high01, high23, 2, 3, 6, 7);
+            for (size_t i = 0; i < side; ++i)
+                memcpy(to + (c + i) * to_stride + r, &a[i], sizeof a[i]);
         }
+    for (size_t r = 0; r < rows; ++r)
+        for (size_t c = r < whole_rows ? whole_columns : 0; c < columns; ++c)
+            to[c * to_stride + r] = from[r * from_stride + c];
 }
 
+size_t rows_of_task(const backward_operands &x, size_t unit) {
+    constexpr size_t copied_floats = 100000; // well within a second cache of 1 MB
+    size_t units = 1;
+    while (x.transposed && units < 4 && 2 * units * unit * x.b.rows <= copied_floats &&
+           x.rows / (2 * units * unit) >= 4 * x.threads)
+        units *= 2;
+    return units * unit;
+}
+
+// The rows of a copy lie an odd number of cache lines apart: at a power of two they would all want
+// the same place in the first cache.
 row_block::row_block(const backward_operands &x, size_t first, size_t count)
-    : copy_(x.transposed ? count * x.b.rows : 0), data_(x.g + first * x.b.rows), first_(first),
-      stride_(x.b.rows) {
-    if (!x.transposed) return;
-    transpose(x.g + first, x.b.rows, count, x.rows, copy_.data());
-    data_ = copy_.data();
+    : first_(first), stride_(x.transposed ? (ceiling(x.b.rows, 16) | 1) * 16 : x.b.rows),
+      copy_(x.transposed ? count * stride_ : 0),
+      data_(x.transposed ? copy_.data() : x.g + first * stride_) {
+    if (x.transposed) transpose(x.g + first, x.b.rows, count, x.rows, copy_.data(), stride_);
 }
 
 } // namespace meshd

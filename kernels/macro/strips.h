@@ -49,8 +49,13 @@ void windows(const uint64_t *row, size_t words, const strip &of, uint64_t *to);
 void windows_down(const packed_matrix &b, size_t k, const strip &of, size_t panel, size_t first,
                   size_t step, size_t count, uint64_t *to);
 
-/* to (columns, rows) = transpose of from (rows, columns), whose rows are from_stride apart. */
-void transpose(const float *from, size_t rows, size_t columns, size_t from_stride, float *to);
+/* to (columns, rows) = transpose of from (rows, columns), whose rows are so many floats apart. */
+void transpose(const float *from, size_t rows, size_t columns, size_t from_stride, float *to,
+               size_t to_stride);
+
+/* How many rows of G a task takes, a multiple of `unit`: few for even loads, but a transposed copy
+ * reads whole cache lines only if it takes many. */
+size_t rows_of_task(const backward_operands &x, size_t unit);
 
 /* Some rows of G, contiguous along c: where they lie, or a transposed copy. */
 class row_block {
@@ -59,9 +64,9 @@ class row_block {
     const float *row(size_t r) const { return data_ + (r - first_) * stride_; }
 
   private:
+    size_t first_, stride_;
     scratch<float> copy_;
     const float *data_;
-    size_t first_, stride_;
 };
 
 /* One index array for each strip, (words, panels * 64) of T. */
@@ -96,7 +101,7 @@ template <class T> struct backward_plan {
         : x(of), reduced(of.b.rows), row_words(ceiling(of.k, 64)), strips(cut(of.k, of.b.beta)),
           alpha(reduced * ceiling(of.k, of.b.beta)), index(strips, index_words) {
         const size_t segments = ceiling(of.k, of.b.beta);
-        transpose(of.b.scales, reduced, segments, segments, alpha.data());
+        transpose(of.b.scales, reduced, segments, segments, alpha.data(), reduced);
     }
     const float *alpha_of(size_t segment) const { return alpha.data() + segment * reduced; }
     void keep_of(size_t row, const strip &s, uint64_t *to) const {
