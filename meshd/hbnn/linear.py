@@ -23,6 +23,7 @@ from meshd.hbnn.binarize import (
     quantize_scales,
     segment_count,
 )
+from meshd.hbnn.gradient import check_backward
 from meshd.hbnn.initial import normal_latents
 from meshd.hbnn.product import (
     PackedWeight,
@@ -43,8 +44,9 @@ class HadamardLinear(nn.Module):
     `beta_a` None means `beta_w`: the seed has one aggression for both. `coding` is the
     activations' ("unipolar" after a Ramp, else "signed"); weights are signed. `cut` bounds the
     straight-through estimator on activations and latents, None lifts it. `bias` adds a dense
-    parameter. Weights start as normal deviates of variance 1 / in_features, drawn from
-    `generator` (None: torch's own).
+    parameter. `backward` is the precision of the gradients on the native route: "exact", "int8" or
+    "planes(k)" (see `meshd.hbnn.gradient`). Weights start as normal deviates of variance
+    1 / in_features, drawn from `generator` (None: torch's own).
 
     An input that is already binarized is binarized again, as the seed's BinLayer does. In the
     signed coding that changes nothing; in the unipolar one each segment shrinks by its share of
@@ -61,6 +63,7 @@ class HadamardLinear(nn.Module):
         cut: float | None = 1.0,
         bias: bool = False,
         *,
+        backward: str = "exact",
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
@@ -73,7 +76,11 @@ class HadamardLinear(nn.Module):
         self.beta_a = beta_a
         # A segment longer than the row is the row: the kernels need not know of larger numbers.
         self.rule = ProductRule(
-            min(beta_w, in_features), min(beta_a, in_features), check_coding(coding), check_cut(cut)
+            min(beta_w, in_features),
+            min(beta_a, in_features),
+            check_coding(coding),
+            check_cut(cut),
+            check_backward(backward),
         )
         latents = normal_latents(out_features, in_features, 1 / in_features, generator)
         self.weight = nn.Parameter(latents)

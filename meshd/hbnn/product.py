@@ -16,9 +16,11 @@ Backward, both routes, straight through:
     dL/dw = (dL/dY)^T @ x_hat  where |w| <= cut, if w are latents; uncut if w is already w_hat
 
 The native route keeps two bits and the scales an activation for this, not a float: the packed
-codes, and whether |x| <= cut. Its outputs lie in memory that torch allocated, which is aligned
-alike in every run: the float products that follow may round otherwise at another alignment (oneMKL
-developer guide, "Obtaining Numerically Reproducible Results"), and a run must be repeatable.
+codes, and whether |x| <= cut. It computes both gradients from the bits, exactly or rounded, as the
+rule's `backward` says (`meshd.hbnn.gradient`); the tensor route is always exact. Its outputs lie in
+memory that torch allocated, which is aligned alike in every run: float products may round otherwise
+at another alignment (oneMKL developer guide, "Obtaining Numerically Reproducible Results"), and a
+run must be repeatable.
 """
 
 from __future__ import annotations
@@ -34,6 +36,7 @@ from torch.autograd.function import once_differentiable
 
 from meshd.bits import ops
 from meshd.hbnn.binarize import Coding, binarize
+from meshd.hbnn.gradient import Factor, kept_bits, product_with_bits
 
 # Kernels count bits segment by segment, so short segments cost them most. One core with AVX2, 512
 # features in and out, 1000 rows, native against tensor: beta 1 264 and 10 ms, 2 123 and 11, 8 20
@@ -43,12 +46,13 @@ SHORTEST_NATIVE_SEGMENT = 8
 
 @dataclass(frozen=True)
 class ProductRule:
-    """How a layer binarizes: segment lengths, the activations' coding, the estimator's cut."""
+    """How a layer binarizes: segments, activations' coding, the estimator's cut and precision."""
 
     beta_w: int
     beta_a: int
     coding: Coding
     cut: float | None
+    backward: str = "exact"  # or "int8", "planes(k)": see meshd.hbnn.gradient
 
 
 @dataclass(frozen=True)
@@ -132,9 +136,11 @@ class _NativeProduct(torch.autograd.Function):
             rows.shape[1],
             out=y.numpy(),
         )
-        ctx.rule, ctx.latent_pack = rule, w if packed is None else None
-        ctx.activations = (words, scales)
-        ctx.kept = None if rule.cut is None else np.packbits(np.abs(rows) <= rule.cut, axis=1)
+        unipolar, length = rule.coding == "unipolar", rows.shape[1]
+        ctx.rule, ctx.is_latent = rule, packed is None
+        ctx.weights = Factor(w.words, w.scales, rule.beta_w, length, unipolar=False)
+        ctx.activations = Factor(words, scales, rule.beta_a, length, unipolar)
+        ctx.kept = kept_bits(x, rule.cut)
         ctx.save_for_backward(weight)
         return y
 
@@ -143,32 +149,10 @@ class _NativeProduct(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         (weight,) = ctx.saved_tensors
         grad_x = grad_w = None
+        setting = ctx.rule.backward
         if ctx.needs_input_grad[0]:
-            grad_x = _grad_activations(ctx, grad, weight)
+            grad_x = product_with_bits(grad, ctx.weights, setting, keep=ctx.kept)
         if ctx.needs_input_grad[1]:
-            grad_w = _grad_weight(ctx, grad, weight)
+            kept = kept_bits(weight, ctx.rule.cut) if ctx.is_latent else None
+            grad_w = product_with_bits(grad, ctx.activations, setting, transposed=True, keep=kept)
         return grad_x, grad_w, None, None
-
-
-def _grad_activations(ctx: Any, grad: Tensor, weight: Tensor) -> Tensor:
-    """Return dL/dx (M, K): dY @ w_hat where the activations' cut lets it pass."""
-    length = weight.shape[1]
-    w_hat = weight
-    if ctx.latent_pack is not None:
-        w_hat = unpack_weight(ctx.latent_pack, ctx.rule.beta_w, length)
-    grad_x = grad @ w_hat
-    if ctx.kept is not None:
-        grad_x *= torch.from_numpy(np.unpackbits(ctx.kept, axis=1, count=length))
-    return grad_x
-
-
-def _grad_weight(ctx: Any, grad: Tensor, weight: Tensor) -> Tensor:
-    """Return dL/dw (N, K): dY^T @ x_hat, cut on latents only."""
-    unpack = ops.unpack_unipolar if ctx.rule.coding == "unipolar" else ops.unpack_signed
-    words, scales = ctx.activations
-    x_hat = torch.empty(words.shape[0], weight.shape[1])
-    unpack(words, scales, ctx.rule.beta_a, weight.shape[1], out=x_hat.numpy())
-    grad_w = grad.T @ x_hat
-    if ctx.latent_pack is not None and ctx.rule.cut is not None:
-        grad_w *= weight.abs() <= ctx.rule.cut
-    return grad_w

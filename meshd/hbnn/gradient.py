@@ -1,0 +1,127 @@
+"""The two gradients of a binarized product, from packed bits: three settings of one operation.
+
+    dL/dx = dL/dY @ w_hat        dL/dw = (dL/dY)^T @ x_hat
+
+The bits choose among the terms, so no dequantized matrix is needed:
+
+    exact      float32, as if dense
+    int8       each row of dL/dY, times a segment's scales, rounded to int8 up or down at random:
+               unbiased. Its seed is drawn from torch's default generator, so `torch.manual_seed`
+               repeats a run
+    planes(k)  the same rounded to the nearest of 2^k levels, k = 1..4: deterministic, biased
+
+`meshd.bits.backward` says exactly what each computes.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from meshd.bits import ops
+from meshd.hbnn.binarize import segment_count
+
+PLANES = re.compile(r"planes\(([1-4])\)")
+
+# Cycles for five terms of one output row and one segment, by look-up: for each strip of 256 columns
+# (the tables) and each panel of 64 (the look-ups); and for five columns in a dense product. Fitted
+# to one core of a Zen 4, 1024^3: against torch.mm look-ups win from segments of 48 on, and do 2.7
+# times as much at 256. Other instruction sets have no tables of floats that pay.
+LOOK_UP_CYCLES = {"avx512": (8.1, 7.4), "avx512bw": (8.1, 7.4)}
+DENSE_CYCLES = 5 / 12.4
+STRIP, PANEL = 256, 64
+
+
+@dataclass(frozen=True)
+class Factor:
+    """The packed matrix of a product: rows of `length` elements, segments of `beta`."""
+
+    words: NDArray[np.uint64]
+    scales: NDArray[np.float32]
+    beta: int
+    length: int
+    unipolar: bool
+
+    def dense(self) -> Tensor:
+        """Return the matrix (rows, length) float32 that the bits stand for."""
+        unpack = ops.unpack_unipolar if self.unipolar else ops.unpack_signed
+        result = torch.empty(self.words.shape[0], self.length)
+        unpack(self.words, self.scales, self.beta, self.length, out=result.numpy())
+        return result
+
+
+def check_backward(setting: str) -> str:
+    """Return `setting`, "exact", "int8" or "planes(1)" to "planes(4)"; ValueError otherwise."""
+    if setting in ("exact", "int8") or (isinstance(setting, str) and PLANES.fullmatch(setting)):
+        return setting
+    raise ValueError(
+        f'backward must be "exact", "int8" or "planes(k)" with k of 1 to 4, not {setting!r}'
+    )
+
+
+def look_up_is_faster(isa: str, beta: int) -> bool:
+    """Whether `exact` looks sums up, or multiplies the dequantized matrix."""
+    if isa not in LOOK_UP_CYCLES:
+        return False
+    per_strip, per_panel = LOOK_UP_CYCLES[isa]
+    look_up = segment_count(beta, STRIP) * per_strip + segment_count(beta, PANEL) * per_panel
+    return look_up < beta * DENSE_CYCLES
+
+
+def kept_bits(x: Tensor, cut: float | None) -> NDArray[np.uint64] | None:
+    """Return one packed bit for each element of x (M, K): whether |x| <= cut. None keeps all.
+
+    The difference of two floats has the sign of the exact one; where x is NaN the bit is 0.
+    """
+    if cut is None:
+        return None
+    return ops.pack_signed((cut - x.detach().abs()).contiguous().numpy(), max(x.shape[1], 1))[0]
+
+
+def product_with_bits(
+    grad: Tensor,
+    bits: Factor,
+    setting: str,
+    *,
+    transposed: bool = False,
+    keep: NDArray[np.uint64] | None = None,
+) -> Tensor:
+    """Return grad @ bits, or grad^T @ bits where `transposed`, +0 where a bit of `keep` is 0.
+
+    grad (R, C), or (C, R), float32 on the CPU; bits (C, K); keep (R, ceil(K/64)); result (R, K).
+    """
+    g = grad.detach().contiguous()
+    if setting == "exact" and not look_up_is_faster(ops.isa(), bits.beta):
+        return _kept((g.T if transposed else g) @ bits.dense(), keep)
+    out = torch.empty(g.shape[1] if transposed else g.shape[0], bits.length)
+    operands = (g.numpy(), bits.words, bits.scales, bits.beta, bits.length)
+    options: dict[str, Any] = {
+        "transposed": transposed,
+        "unipolar": bits.unipolar,
+        "keep": keep,
+        "threads": torch.get_num_threads(),
+        "out": out.numpy(),
+    }
+    if setting == "exact":
+        ops.backward_exact(*operands, **options)
+    elif setting == "int8":
+        seed = int(torch.randint(2**62, ()))
+        ops.backward_int8(*operands, seed=seed, **options)
+    else:
+        ops.backward_planes(*operands, planes=int(setting[len("planes(") : -1]), **options)
+    return out
+
+
+def _kept(gradient: Tensor, keep: NDArray[np.uint64] | None) -> Tensor:
+    """Make the elements +0 whose bit is 0, whatever they are."""
+    if keep is None:
+        return gradient
+    as_bytes = keep.astype("<u8").view(np.uint8)
+    bits = np.unpackbits(as_bytes, axis=1, count=gradient.shape[1], bitorder="little")
+    return gradient.masked_fill_(torch.from_numpy(bits) == 0, 0.0)
