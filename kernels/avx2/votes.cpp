@@ -6,7 +6,7 @@
 
 namespace {
 
-constexpr size_t elements_at_once = 1024;
+constexpr size_t elements_at_once = 1024; // 12 KiB of latents and moments
 
 /* G of struct ring_votes, a word of elements after the other. Up to fifteen members have sixteen
  * ratios at most, which are computed once and looked up by count; the division is the same. */
@@ -14,7 +14,7 @@ template <bool few> class gradients {
   public:
     explicit gradients(const ring_votes *votes)
         : votes_(*votes), segment_end_(votes->gamma),
-          voters_(_mm256_set1_epi32((int)votes->members)), words_() {
+          voters_(_mm256_set1_epi32((int)votes->members)), scale_(_mm256_setzero_ps()), words_() {
         table_ = ratio(_mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
         table_of_8_ = ratio(_mm256_setr_epi32(8, 9, 10, 11, 12, 13, 14, 15));
     }
@@ -110,6 +110,8 @@ struct adam {
           second(v) {}
 
     ALWAYS_INLINE __m256 move(size_t i, size_t lanes, __m256 g) const {
+        // Both are read before either is written: large arrays often begin at the same place of a
+        // page, and a load waits for an earlier store whose address has the same low 12 bits.
         __m256 m = load(first + i, lanes), v = load(second + i, lanes);
         const __m256 square = _mm256_mul_ps(_mm256_mul_ps(g, g), add_2);
         m = _mm256_add_ps(_mm256_mul_ps(m, keep_1), _mm256_mul_ps(g, add_1));

@@ -13,8 +13,8 @@
 
 namespace {
 
-// Elements of words first .. first+words-1, at most 64; with more votes than members; only those in
-// `real` of each word are looked at.
+// Not 0 if an element of words first .. first+words-1, at most 64 words, has more votes than there
+// are members. Only those in `real` of each word are looked at.
 inline uint64_t larger_counts(const ring_votes *votes, size_t first, size_t words, uint64_t real) {
     uint64_t same[64], larger = 0;
     for (size_t j = 0; j < words; ++j) same[j] = real;
