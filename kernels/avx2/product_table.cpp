@@ -5,6 +5,19 @@ extern "C" void meshd_overlay_product_avx2(product_kernels *table) {
     table->layout = LAYOUT_NIBBLES;
     table->rows = 4;
     table->columns = 64;
-    table->tile[MESHD_SIGNED][TILE_ANY].run = meshd_tile_signed_any_avx2_4x64;
-    table->tile[MESHD_UNIPOLAR][TILE_ANY].run = meshd_tile_unipolar_any_avx2_4x64;
+    tile_kernel *s = table->tile[MESHD_SIGNED], *u = table->tile[MESHD_UNIPOLAR];
+    s[TILE_ANY].run = meshd_tile_signed_any_avx2_4x64;
+    s[TILE_PART_8].run = meshd_tile_signed_part8_avx2_4x64;
+    s[TILE_PART_16].run = meshd_tile_signed_part16_avx2_4x64;
+    s[TILE_UNIT_1].run = meshd_tile_signed_unit1_avx2_4x64;
+    s[TILE_UNIT_2].run = meshd_tile_signed_unit2_avx2_4x64;
+    s[TILE_UNIT_4].run = meshd_tile_signed_unit4_avx2_4x64;
+    s[TILE_UNIT_8].run = meshd_tile_signed_unit8_avx2_4x64;
+    u[TILE_ANY].run = meshd_tile_unipolar_any_avx2_4x64;
+    u[TILE_PART_8].run = meshd_tile_unipolar_part8_avx2_4x64;
+    u[TILE_PART_16].run = meshd_tile_unipolar_part16_avx2_4x64;
+    u[TILE_UNIT_1].run = meshd_tile_unipolar_unit1_avx2_4x64;
+    u[TILE_UNIT_2].run = meshd_tile_unipolar_unit2_avx2_4x64;
+    u[TILE_UNIT_4].run = meshd_tile_unipolar_unit4_avx2_4x64;
+    u[TILE_UNIT_8].run = meshd_tile_unipolar_unit8_avx2_4x64;
 }

@@ -32,33 +32,58 @@ struct alignas(64) counts {
     int32_t of[tile_rows][tile_columns];
 };
 
-/* Adds the counts of at most block_units units. */
-inline void count_block(const nibble_tables &tables, const uint8_t *a, size_t stride,
-                        const uint8_t *w, size_t units, counts *to) {
-    bytes total[tile_rows][tile_registers], high[tile_rows][tile_registers];
-    for (int r = 0; r < tile_rows; ++r)
-        for (int g = 0; g < tile_registers; ++g) total[r][g] = high[r][g] = zero();
-    while (units > 0) {
-        const size_t some = units < chain_units ? units : chain_units;
-        const byte_sums sum = chain(tables, a, stride, w, some);
-        MESHD_UNROLL for (int r = 0; r < tile_rows; ++r)
-            MESHD_UNROLL for (int g = 0; g < tile_registers; ++g) {
-                total[r][g] = add_words(total[r][g], sum.of[r][g]);
-                high[r][g] = add_words(high[r][g], high_bytes(sum.of[r][g]));
-            }
-        a += some * 4;
-        w += some * 4 * tile_columns;
-        units -= some;
+struct alignas(64) word_sums {
+    uint16_t total[tile_rows * tile_columns / 2], high[tile_rows * tile_columns / 2];
+};
+
+inline void clear(word_sums *sums) {
+    MESHD_UNROLL for (int i = 0; i < tile_rows * tile_columns / 2; i += byte_lanes / 2) {
+        store(sums->total + i, zero());
+        store(sums->high + i, zero());
     }
-    for (int r = 0; r < tile_rows; ++r)
-        for (int g = 0; g < tile_registers; ++g) {
-            alignas(64) uint16_t words[byte_lanes];
-            const bytes even = subtract_words(total[r][g], to_high_bytes(high[r][g]));
-            store_in_order(words, even, high[r][g]);
-            int32_t *count = to->of[r] + g * byte_lanes;
-            for (int c = 0; c < byte_lanes; c += lanes)
-                store(count + c, add(load_integers(count + c), widen_words(words + c)));
+    settle(sums);
+}
+
+inline void add_chain(const byte_sums &chain, word_sums *to) {
+    MESHD_UNROLL for (int i = 0; i < tile_rows * tile_columns; i += byte_lanes) {
+        const bytes sum = load(&chain.of[0][0] + i);
+        uint16_t *total = to->total + i / 2, *high = to->high + i / 2;
+        store(total, add_words(load(total), sum));
+        store(high, add_words(load(high), high_bytes(sum)));
+    }
+    settle(to);
+}
+
+// Counts of the first block are stored: nothing has to be zeroed.
+inline void add_block(const word_sums &block, bool first, counts *to) {
+    MESHD_UNROLL for (int i = 0; i < tile_rows * tile_columns; i += byte_lanes) {
+        alignas(64) uint16_t words[byte_lanes];
+        const bytes high = load(block.high + i / 2);
+        store_in_order(words, subtract_words(load(block.total + i / 2), to_high_bytes(high)), high);
+        int32_t *count = &to->of[0][0] + i;
+        for (int c = 0; c < byte_lanes; c += lanes) {
+            const integers more = widen_words(words + c);
+            store(count + c, first ? more : add(load_integers(count + c), more));
         }
+    }
+}
+
+/* The counts of a segment. */
+inline void count_segment(const nibble_tables &tables, const uint8_t *a, size_t stride,
+                          const uint8_t *w, size_t units, counts *to) {
+    for (size_t done = 0; done < units;) {
+        word_sums block;
+        clear(&block);
+        const size_t first = done, end = units - done < block_units ? units : done + block_units;
+        while (done < end) {
+            const size_t some = end - done < chain_units ? end - done : chain_units;
+            byte_sums sum;
+            chain<4>(tables, a + done * 4, stride, w + done * 4 * tile_columns, some, &sum);
+            add_chain(sum, &block);
+            done += some;
+        }
+        add_block(block, first == 0, to);
+    }
 }
 
 template <class Coding> void tile_any(const tile_job *job) {
@@ -66,12 +91,8 @@ template <class Coding> void tile_any(const tile_job *job) {
     const size_t a_size = job->units + 1 + Coding::extra, w_size = (job->units + 1) * tile_columns;
     const uint32_t *a = job->a, *w = job->w;
     for (size_t s = 0; s < job->groups; ++s, a += tile_rows * a_size, w += w_size) {
-        counts count = {};
-        for (size_t done = 0; done < job->units; done += block_units) {
-            const size_t left = job->units - done, some = left < block_units ? left : block_units;
-            count_block(tables, (const uint8_t *)(a + done), 4 * a_size,
-                        (const uint8_t *)(w + done * tile_columns), some, &count);
-        }
+        counts count;
+        count_segment(tables, (const uint8_t *)a, 4 * a_size, (const uint8_t *)w, job->units, &count);
         const uint32_t *alpha_w = w + job->units * tile_columns;
         for (int r = 0; r < tile_rows; ++r) {
             const uint32_t *alpha_a = a + (size_t)r * a_size + job->units;

@@ -40,28 +40,35 @@ struct alignas(64) nibble_tables {
     }
 };
 
-struct byte_sums {
-    bytes of[tile_rows][tile_registers];
+struct alignas(64) byte_sums {
+    uint8_t of[tile_rows][tile_columns];
 };
 
-/* Sums of `units` units. a: offsets of tables, a row `stride` bytes behind the other. */
-inline byte_sums chain(const nibble_tables &tables, const uint8_t *a, size_t stride,
-                       const uint8_t *w, size_t units) {
-    byte_sums sum;
+/* What p points at is in memory now, and is read from there again. Without this g++ takes a tile's sums,
+ * which are several times the registers there are, for its registers' business, and moves them all
+ * to and fro on the stack (measured: half the speed). */
+inline void settle(void *p) { asm volatile("" : : "r"(p) : "memory"); }
+
+/* Sums of steps * `step` nibbles. a: offsets of tables, a row `stride` bytes behind the other. (Local
+ * arrays that are not part of a struct: those g++ keeps in registers.) */
+template <int step>
+inline void chain(const nibble_tables &tables, const uint8_t *a, size_t stride, const uint8_t *w,
+                  size_t steps, byte_sums *to) {
+    bytes sum[tile_rows][tile_registers];
     MESHD_UNROLL for (int r = 0; r < tile_rows; ++r)
-        MESHD_UNROLL for (int g = 0; g < tile_registers; ++g) sum.of[r][g] = zero();
-    for (; units > 0; --units, a += 4, w += 4 * tile_columns)
-        MESHD_UNROLL for (int i = 0; i < 4; ++i) {
+        MESHD_UNROLL for (int g = 0; g < tile_registers; ++g) sum[r][g] = zero();
+    for (; steps > 0; --steps, a += step, w += step * tile_columns)
+        MESHD_UNROLL for (int i = 0; i < step; ++i) {
             bytes column[tile_registers];
             MESHD_UNROLL for (int g = 0; g < tile_registers; ++g)
                 column[g] = load(w + i * tile_columns + g * byte_lanes);
-            MESHD_UNROLL for (int r = 0; r < tile_rows; ++r) {
-                const bytes table = load_table(&tables.entry[0][0] + a[(size_t)r * stride + i]);
-                MESHD_UNROLL for (int g = 0; g < tile_registers; ++g)
-                    sum.of[r][g] = add_bytes(sum.of[r][g], look_up(table, column[g]));
-            }
+            MESHD_UNROLL for (int r = 0; r < tile_rows; ++r)
+                count(sum[r], column, &tables.entry[0][0] + a[(size_t)r * stride + i]);
         }
-    return sum;
+    MESHD_UNROLL for (int r = 0; r < tile_rows; ++r)
+        MESHD_UNROLL for (int g = 0; g < tile_registers; ++g)
+            store(to->of[r] + g * byte_lanes, sum[r][g]);
+    settle(to);
 }
 
 } // namespace
