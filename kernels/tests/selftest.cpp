@@ -91,6 +91,10 @@ int misbehave(const char *fault, bool pages) {
     refuse("unknown fault", fault);
 }
 
+static_assert(sizeof(kernel_table) == sizeof(const char *) + sizeof(stream_kernels) +
+                                          sizeof(product_kernels) + sizeof(backward_kernels),
+              "every part of the table needs its checks here");
+
 uint64_t run_all(const kernel_table &tested, const kernel_table &scalar, const options &o,
                  placement where, uint64_t *checks) {
     trial t(tested, scalar, o.seed, where, o.spoil);

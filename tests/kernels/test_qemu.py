@@ -49,11 +49,12 @@ def emulated_arm(processor: str, *arguments: str) -> native.Done:
 
 @pytest.mark.parametrize("processor", X86)
 def test_an_old_x86_runs_what_it_has(processor: str) -> None:
+    """Its fastest set: the others run on older ones, and the session below lists them."""
     # No guard pages here: qemu 7.2 reads all of a masked load's lanes, which no processor does.
-    done = emulated_x86(processor, native.shipped(), "--seed", SEED)
-    reports = native.reports(done)
-    assert [report.isa for report in reports] == X86[processor]
-    assert {report.digest for report in reports} == {native.native_digest(SEED)}
+    fastest = X86[processor][0]
+    done = emulated_x86(processor, native.shipped(), "--seed", SEED, "--isa", fastest)
+    (report,) = native.reports(done)
+    assert report.isa == fastest and report.digest == native.native_digest(SEED)
 
 
 @pytest.mark.parametrize(("processor", "has"), [("Conroe", 0), ("Nehalem", 1), ("Haswell", 2)])
@@ -79,10 +80,16 @@ def test_python_on_an_old_x86(processor: str) -> None:
     assert done.stdout.startswith(" ".join([sets[0], *sets, "[["])), done.stdout
 
 
-@pytest.mark.parametrize(("processor", "arrays"), [("cortex-a72", "heap"), ("max", "pages")])
-def test_arm_gives_the_same_bits(processor: str, arrays: str) -> None:
-    reports = native.reports(emulated_arm(processor, "--seed", str(SEED), "--arrays", arrays))
-    assert [report.isa for report in reports] == ["neon", "scalar"]
+@pytest.mark.parametrize(
+    ("processor", "arguments", "sets"),
+    [
+        ("cortex-a72", ["--arrays", "heap"], ["neon", "scalar"]),
+        ("max", ["--arrays", "pages", "--isa", "neon"], ["neon"]),
+    ],
+)
+def test_arm_gives_the_same_bits(processor: str, arguments: list[str], sets: list[str]) -> None:
+    reports = native.reports(emulated_arm(processor, "--seed", str(SEED), *arguments))
+    assert [report.isa for report in reports] == sets
     assert {report.digest for report in reports} == {native.native_digest(SEED)}
 
 
