@@ -12,6 +12,7 @@
 #include "scalar/product.h"
 #include "scalar/stream.h"
 #if MESHD_HAVE_AVX2
+#include "avx2/backward.h"
 #include "avx2/product.h"
 #include "avx2/stream.h"
 #endif
@@ -51,6 +52,7 @@ void overlay_avx2(kernel_table *table) {
     fill_scalar(table);
     meshd_overlay_stream_avx2(&table->stream);
     meshd_overlay_product_avx2(&table->product);
+    meshd_overlay_backward_avx2(&table->backward);
 }
 #endif
 

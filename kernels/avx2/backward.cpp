@@ -1,0 +1,147 @@
+// What stands before and after the inner products of the backward pass: eight elements at a time, bit
+// for bit what scalar/backward.cpp does.
+#include "backward.h"
+#include "simd.h"
+
+namespace {
+
+// v[c .. c + 7]; +0 from n on, which are not touched.
+inline __m256 scaled(const float *g, const float *alpha, size_t c, size_t n) {
+    if (c >= n) return _mm256_setzero_ps();
+    const size_t lanes = smaller(width, n - c);
+    return _mm256_mul_ps(load(g + c, lanes), load(alpha + c, lanes));
+}
+
+inline __m256i kept(const uint64_t *keep, size_t i) {
+    return lanes_of((uint32_t)(keep[i / 64] >> i % 64) & 0xff);
+}
+
+inline int32_t total(__m256i x) {
+    alignas(32) int32_t lane[width];
+    _mm256_store_si256((__m256i *)lane, x);
+    int32_t sum = 0;
+    for (int32_t one : lane) sum += one;
+    return sum;
+}
+
+} // namespace
+
+extern "C" void meshd_scale_avx2(const float *g, const float *alpha, size_t n, float *v) {
+    for (size_t c = 0; c < n; c += width)
+        store(v + c, smaller(width, n - c), scaled(g, alpha, c, n));
+}
+
+extern "C" uint32_t meshd_largest_avx2(const float *g, const float *alpha, size_t n) {
+    __m256i largest = _mm256_setzero_si256();
+    for (size_t c = 0; c < n; c += width)
+        largest = _mm256_max_epu32(largest,
+                                   _mm256_castps_si256(magnitude(scaled(g, alpha, c, n))));
+    alignas(32) uint32_t lane[width];
+    _mm256_store_si256((__m256i *)lane, largest);
+    uint32_t result = 0;
+    for (uint32_t one : lane) result = one > result ? one : result;
+    return result;
+}
+
+extern "C" float meshd_sum_magnitudes_avx2(const float *g, const float *alpha, size_t n) {
+    __m256 a = _mm256_setzero_ps(), b = a, c = a, d = a;
+    for (size_t i = 0; i < n; i += 4 * width) {
+        a = _mm256_add_ps(a, magnitude(scaled(g, alpha, i, n)));
+        b = _mm256_add_ps(b, magnitude(scaled(g, alpha, i + width, n)));
+        c = _mm256_add_ps(c, magnitude(scaled(g, alpha, i + 2 * width, n)));
+        d = _mm256_add_ps(d, magnitude(scaled(g, alpha, i + 3 * width, n)));
+    }
+    alignas(32) float lane[width];
+    _mm256_store_ps(lane, _mm256_add_ps(_mm256_add_ps(a, c), _mm256_add_ps(b, d)));
+    for (size_t half = width / 2; half > 0; half /= 2)
+        for (size_t j = 0; j < half; ++j) lane[j] = lane[j] + lane[j + half];
+    return lane[0];
+}
+
+extern "C" int32_t meshd_round_int8_avx2(const float *g, const float *alpha, size_t n,
+                                         float inverse, uint32_t first, uint32_t second,
+                                         int8_t *values) {
+    const __m256i multiplier1 = _mm256_set1_epi32(0x7feb352d);
+    const __m256i multiplier2 = _mm256_set1_epi32((int)0x846ca68b);
+    const __m256 to_fixed = _mm256_set1_ps(inverse);
+    __m256i counter = _mm256_add_epi32(_mm256_set1_epi32((int)first),
+                                       _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+    __m256i sum = _mm256_setzero_si256();
+    for (size_t c = 0; c < n; c += width) {
+        const size_t lanes = smaller(width, n - c);
+        __m256i x = _mm256_xor_si256(counter, _mm256_srli_epi32(counter, 16));
+        x = _mm256_mullo_epi32(x, multiplier1);
+        x = _mm256_xor_si256(x, _mm256_srli_epi32(x, 15));
+        x = _mm256_xor_si256(x, _mm256_set1_epi32((int)second));
+        x = _mm256_srli_epi32(_mm256_mullo_epi32(x, multiplier2), 16);
+        const __m256i fixed =
+            _mm256_cvttps_epi32(_mm256_mul_ps(scaled(g, alpha, c, n), to_fixed));
+        __m256i q = _mm256_srai_epi32(_mm256_add_epi32(fixed, x), 16);
+        q = _mm256_min_epi32(q, _mm256_set1_epi32(127));
+        q = _mm256_and_si256(q, first_lanes(lanes));
+        sum = _mm256_add_epi32(sum, q);
+        const __m256i words = _mm256_packs_epi32(q, q), bytes = _mm256_packs_epi16(words, words);
+        const uint64_t packed =
+            (uint32_t)_mm256_extract_epi32(bytes, 0) |
+            (uint64_t)(uint32_t)_mm256_extract_epi32(bytes, 4) << 32;
+        __builtin_memcpy(values + c, &packed, lanes);
+        counter = _mm256_add_epi32(counter, _mm256_set1_epi32(width));
+    }
+    return total(sum);
+}
+
+extern "C" int32_t meshd_digits_planes_avx2(const float *g, const float *alpha, size_t n,
+                                            size_t groups, float inverse, size_t planes,
+                                            uint16_t *keys, size_t pair_stride) {
+    const __m256 to_steps = _mm256_set1_ps(inverse);
+    const __m256 half = _mm256_set1_ps((float)(1 << (planes - 1)));
+    const __m256 most = _mm256_set1_ps((float)((1 << planes) - 1));
+    __m256i sum = _mm256_setzero_si256();
+    for (size_t group = 0; group < groups; group += width) {
+        __m256i low = _mm256_setzero_si256(), high = low;
+        for (size_t j = 0; j < MESHD_PLANES_GROUP; ++j) {
+            const size_t c = j * groups + group, end = smaller(n, (j + 1) * groups);
+            if (c >= end) break;
+            __m256 x = _mm256_mul_ps(scaled(g, alpha, c, end), to_steps);
+            x = _mm256_max_ps(_mm256_add_ps(x, half), _mm256_setzero_ps());
+            const __m256i digit = _mm256_and_si256(_mm256_cvttps_epi32(_mm256_min_ps(x, most)),
+                                                   first_lanes(smaller(width, end - c)));
+            sum = _mm256_add_epi32(sum, digit);
+            const __m128i shift = _mm_cvtsi32_si128(2 * (int)j);
+            const __m256i pair = _mm256_and_si256(digit, _mm256_set1_epi32(3));
+            low = _mm256_or_si256(low, _mm256_sll_epi32(pair, shift));
+            high = _mm256_or_si256(high, _mm256_sll_epi32(_mm256_srli_epi32(digit, 2), shift));
+        }
+        alignas(32) uint16_t packed[16]; // low keys, then high ones
+        const __m256i both = _mm256_permute4x64_epi64(_mm256_packus_epi32(low, high), 0xd8);
+        _mm256_store_si256((__m256i *)packed, both);
+        const size_t bytes = smaller(width, groups - group) * sizeof *keys;
+        __builtin_memcpy(keys + group, packed, bytes);
+        if (planes > 2) __builtin_memcpy(keys + pair_stride + group, packed + width, bytes);
+    }
+    return total(sum);
+}
+
+extern "C" void meshd_finish_exact_avx2(const float *sums, size_t n, const uint64_t *keep,
+                                        float *out) {
+    for (size_t i = 0; i < n; i += width) {
+        const size_t lanes = smaller(width, n - i);
+        store(out + i, lanes,
+              _mm256_and_ps(load(sums + i, lanes), _mm256_castsi256_ps(kept(keep, i))));
+    }
+}
+
+extern "C" void meshd_finish_integer_avx2(const int32_t *sums, size_t n, int32_t factor,
+                                          const int32_t *offset, int32_t constant, float step,
+                                          const uint64_t *keep, float *out) {
+    const __m256i times = _mm256_set1_epi32(factor), plus = _mm256_set1_epi32(constant);
+    for (size_t i = 0; i < n; i += width) {
+        const size_t lanes = smaller(width, n - i);
+        __m256i sum = _mm256_castps_si256(load((const float *)(sums + i), lanes));
+        sum = _mm256_add_epi32(_mm256_mullo_epi32(sum, times), plus);
+        sum = _mm256_add_epi32(sum,
+                               _mm256_castps_si256(load((const float *)(offset + i), lanes)));
+        const __m256 x = _mm256_mul_ps(_mm256_set1_ps(step), _mm256_cvtepi32_ps(sum));
+        store(out + i, lanes, _mm256_and_ps(x, _mm256_castsi256_ps(kept(keep, i))));
+    }
+}

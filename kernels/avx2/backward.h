@@ -1,0 +1,35 @@
+/* The AVX2 kernels of include/meshd_backward.h. */
+#ifndef MESHD_AVX2_BACKWARD_H
+#define MESHD_AVX2_BACKWARD_H
+
+#include "meshd_backward.h"
+
+extern "C" {
+void meshd_columns_exact_avx2(const uint64_t *windows, size_t words, uint32_t *index, size_t
+                              stride);
+void meshd_columns_int8_avx2(const uint64_t *windows, size_t words, uint16_t *index, size_t stride);
+void meshd_columns_planes_avx2(const uint64_t *windows, size_t groups, uint8_t *index, size_t
+                               stride);
+void meshd_sums_exact_avx2(const float *values, size_t words, const uint32_t *index, size_t
+                           panels, float zero, float *sums);
+void meshd_sums_int8_avx2(const int8_t *values, size_t row_stride, size_t words,
+                          const uint16_t *index, size_t panels, int32_t *sums);
+void meshd_sums_planes_avx2(const uint16_t *keys, size_t row_stride, size_t pair_stride, size_t
+                            groups, size_t planes, const uint8_t *index, size_t panels, int32_t
+                            *sums);
+void meshd_scale_avx2(const float *g, const float *alpha, size_t n, float *v);
+uint32_t meshd_largest_avx2(const float *g, const float *alpha, size_t n);
+float meshd_sum_magnitudes_avx2(const float *g, const float *alpha, size_t n);
+int32_t meshd_round_int8_avx2(const float *g, const float *alpha, size_t n, float inverse,
+                              uint32_t first, uint32_t second, int8_t *values);
+int32_t meshd_digits_planes_avx2(const float *g, const float *alpha, size_t n, size_t groups,
+                                 float inverse, size_t planes, uint16_t *keys, size_t pair_stride);
+void meshd_finish_exact_avx2(const float *sums, size_t n, const uint64_t *keep, float *out);
+void meshd_finish_integer_avx2(const int32_t *sums, size_t n, int32_t factor, const int32_t
+                               *offset, int32_t constant, float step, const uint64_t *keep, float
+                               *out);
+
+void meshd_overlay_backward_avx2(backward_kernels *table);
+}
+
+#endif
