@@ -1,5 +1,5 @@
-// What stands before and after the inner products of the backward pass: eight elements at a time, bit
-// for bit what scalar/backward.cpp does.
+// What stands before and after the inner products of the backward pass: eight elements at a time,
+// bit for bit what scalar/backward.cpp does.
 #include "backward.h"
 #include "simd.h"
 

@@ -1,12 +1,12 @@
-// The inner products of the backward pass without registers of 32 floats: bits become factors or table
-// indices of bytes, once for all rows of a tile.
+// The inner products of the backward pass without registers of 32 floats: bits become factors or
+// table indices of bytes, once for all rows of a tile.
 //
-//     exact    30 rows of factors 1 and `zero` for 64 columns, then multiply-adds, which round once,
-//              like the additions they stand for: a product with 1, -1 or 0 is exact
-//     int8     bytes 0 and 1 times pairs of values, vpmaddubsw; 90 pairs of at most 256 fit int16
-//     planes   vpshufb looks up the sums of four and of three digits of 2 bits; a second pair of bits
-//              weighs four times as much. Bytes are added to 16 bits without unpacking: `whole` sums
-//              even + 256 odd modulo 2^16 and `odd` the high bytes, so even = whole - 256 odd
+//   exact    30 rows of factors 1 and `zero` for 64 columns, then multiply-adds, which round once,
+//            like the additions they stand for: a product with 1, -1 or 0 is exact
+//   int8     bytes 0 and 1 times pairs of values, vpmaddubsw; 90 pairs of at most 256 fit int16
+//   planes   vpshufb looks up the sums of four and of three digits of 2 bits; a second pair of bits
+//            weighs four times as much. Bytes are added to 16 bits without unpacking: `whole` sums
+//            even + 256 odd modulo 2^16, `odd` the high bytes, so even = whole - 256 odd
 #include "backward.h"
 #include "simd.h"
 
@@ -58,7 +58,8 @@ void exact_tile(const float *v0, const float *codes, float *sums) {
     floats sum2 = floats_at(sums + 2 * MESHD_STRIP);
     for (size_t c = 0; c < MESHD_EXACT_WORD; c += 5) {
         floats code = floats_at(codes);
-        floats part0 = times(v0 + c, code), part1 = times(v1 + c, code), part2 = times(v2 + c, code);
+        floats part0 = times(v0 + c, code), part1 = times(v1 + c, code);
+        floats part2 = times(v2 + c, code);
         for (size_t j = 1; j < 5; ++j) {
             code = floats_at(codes + j * MESHD_PANEL);
             add_times(part0, v0 + c + j, code);

@@ -3,9 +3,9 @@
 // The bits of five consecutive c choose among 32 sums of five values. These fill two registers,
 //     low[i]  = ((((v0 code(i, 0) + v1 code(i, 1)) + v2 code(i, 2)) + v3 code(i, 3)) + v4 zero
 //     high[i] = the same with + v4                                       i = 0..15
-// where code(i, j) = bit j of i ? 1 : zero, and one vpermt2ps looks up sixteen columns by their five
-// bits: 80 multiplications and additions for a permutation and an addition. The multiply-adds below
-// round once, like the additions they stand for: a product with 1, -1 or 0 is exact.
+// where code(i, j) = bit j of i ? 1 : zero, and one vpermt2ps looks up sixteen columns by their
+// five bits: 80 multiplications and additions for a permutation and an addition. The multiply-adds
+// below round once, like the additions they stand for: a product with 1, -1 or 0 is exact.
 //
 // An index word holds the bits of six groups, so it is shifted five times for six rows each. Tables
 // of a call's 30 groups and 6 rows take 23 KB of the first cache.

@@ -1,9 +1,9 @@
 // Sums of six int8, looked up as int16.
 //
 // The bits of six consecutive c choose among 64 sums of those values whose bit is 1. They fill two
-// registers of int16, and one vpermt2w looks up 32 columns by their six bits: 192 multiplications and
-// additions for a permutation and an addition. A sum of six is at most 768 in magnitude, so thirty
-// groups stay within int16; then they are added to 32 bits.
+// registers of int16, and one vpermt2w looks up 32 columns by their six bits: 192 multiplications
+// and additions for a permutation and an addition. A sum of six is at most 768 in magnitude, so
+// thirty groups stay within int16; then they are added to 32 bits.
 //
 // Tables: vpmaddubsw multiplies bytes 0 or 1 (the bits of the table's index) with pairs of values.
 #include <immintrin.h>

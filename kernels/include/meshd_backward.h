@@ -8,8 +8,8 @@
  * Lanes lie along i. For one segment s the factors v do not depend on i, so the bits of a few
  * consecutive c choose among few sums: these are computed once and looked up ("four Russians").
  *
- * The kernels work on strips: up to 256 columns i of one segment, padded with zero bits to panels of
- * 64. A window is 64 bits of a row of b, bit j being column j of a panel. */
+ * The kernels work on strips: up to 256 columns i of one segment, padded with zero bits to panels
+ * of 64. A window is 64 bits of a row of b, bit j being column j of a panel. */
 #ifndef MESHD_BACKWARD_H
 #define MESHD_BACKWARD_H
 
@@ -40,10 +40,10 @@ enum {
     MESHD_LARGEST_REDUCTION = 1 << 22 /* C, for integers: 4 * 15 * C and 2 * 128 * C fit int32_t */
 };
 
-/* The kernels' building blocks; what they build is declared below. All scratch arrays are aligned to
- * 64 bytes: index, values, keys, sums. Strip arrays have `panels` * 64 columns, 1..4 panels. */
+/* The kernels' building blocks; what they build is declared below. All scratch arrays are aligned
+ * to 64 bytes: index, values, keys, sums. Strip arrays have `panels` * 64 columns, 1..4 panels. */
 struct backward_kernels {
-    /* windows (words * 30) -> bit j of index[w * stride + lane] = bit `lane` of windows[30 w + j]. */
+    /* windows (30 words): bit j of index[w * stride + lane] = bit `lane` of windows[30 w + j]. */
     void (*columns_exact)(const uint64_t *windows, size_t words, uint32_t *index, size_t stride);
     /* The same with 12. */
     void (*columns_int8)(const uint64_t *windows, size_t words, uint16_t *index, size_t stride);
@@ -105,28 +105,29 @@ struct backward_operands {
     size_t threads;         /* at least 1; changes no bit of the result */
 };
 
-/* float32 throughout. c is cut into blocks of 150, these into groups of five in order (the last ones
- * padded with v = +0); the sum over a group, and the sum over the groups, have the order of
+/* float32 throughout. c ascends in groups of five (the last ones padded with v = +0, up to a
+ * multiple of 30); the sum over a group, and the sum over the groups, have the order of
  * sums_exact, from +0. NaN and infinities give what a dense product gives. */
 int meshd_backward_exact(const struct backward_operands *x);
 
-/* v is rounded to q * step, step = largest |v| of (r, s) / 127, q an int8, up or down at random with
- * the expectation v (but for at most 2^-16 steps towards 0). The random bits are a function of (seed,
- * r, s, c) only. The sum over c is an exact integer: out = step * (float)sum.
- * Where a v of (r, s) is NaN or infinite, all of out in that row and segment is NaN, but for what
- * keep makes +0. Where all |v| < 1e-30 they count as 0. C <= 2^22. */
+/* v is rounded to q * step, step = largest |v| of (r, s) / 127, q an int8, up or down at random
+ * with the expectation v (but for at most 2^-16 steps towards 0). The random bits are a function of
+ * (seed, r, s, c) only. The sum over c is an exact integer: out = step * (float)sum. Where a v of
+ * (r, s) is NaN or infinite, all of out in that row and segment is NaN, but for what keep makes +0.
+ * Where all |v| < 1e-30 they count as 0. C <= 2^22. */
 int meshd_backward_int8(const struct backward_operands *x, uint64_t seed);
 
-/* v is rounded to the nearest of 2^planes values step * (2 d - (2^planes - 1)), d a digit of `planes`
- * bits: what as many planes of signs, each half as heavy as the one before, can say. step = the mean
- * |v| of (r, s) times 1, 0.6241, 0.3672, 0.2099 for 1, 2, 3, 4 planes: the uniform quantizer of least
- * mean square error for Gaussian v (Max, "Quantizing for Minimum Distortion", 1960, table II, divided
- * by 2 E|v|). v = 0 is half-way and goes up, as everywhere a sign is taken. The rest as with int8. */
+/* v is rounded to the nearest of 2^planes values step * (2 d - (2^planes - 1)), d a digit of
+ * `planes` bits: what as many planes of signs, each half as heavy as the one before, can say. step
+ * = the mean |v| of (r, s) times 1, 0.6241, 0.3672, 0.2099 for 1, 2, 3, 4 planes: the uniform
+ * quantizer of least mean square error for Gaussian v (Max, "Quantizing for Minimum Distortion",
+ * 1960, table II, divided by 2 E|v|). v = 0 is half-way and goes up, as everywhere a sign is taken.
+ * The rest as with int8. */
 int meshd_backward_planes(const struct backward_operands *x, size_t planes);
 
 /* Forward with float activations (beta_a = 1): x (rows, k), signed w (N, k),
  *     out[m][n] = sum over segments s of w, ascending, from +0: acc = acc + alpha_w[n][s] * t_s
- *     t_s = sum over i in s of x[m][i] * sign(w[n][i]), in the order of sums_exact from the segment's
+ *     t_s = sum over i in s of x[m][i] * sign(w[n][i]), in sums_exact's order from the segment's
  *           start, in blocks of 150
  * out (rows, w.rows). */
 int meshd_product_floats(const float *x, size_t rows, const struct packed_matrix *w, size_t k,

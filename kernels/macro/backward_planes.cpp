@@ -1,7 +1,8 @@
 // The backward product with G rounded to 1..4 bit planes. With L = 2^planes - 1, digits d, bits b:
-//     v = step * (2 d - L);  sum of (2 d - L) (2 b - 1) = 4 sum of d b - 2 sum of d - 2 L sum of b + L C
-//                            sum of (2 d - L) b         = 2 sum of d b - L sum of b
-// Only the first sum is a product; the sum of b belongs to a column of the strip, that of d to a row.
+//     v = step * (2 d - L)
+//     sum of (2 d - L) (2 b - 1) = 4 sum of d b - 2 sum of d - 2 L sum of b + L C
+//     sum of (2 d - L) b         = 2 sum of d b - L sum of b
+// Only the sum of d b is a product; that of b belongs to a column of the strip, that of d to a row.
 #include "integer_product.h"
 
 namespace {

@@ -1,6 +1,6 @@
-/* The backward product with G rounded to few bits: what int8 and planes have in common.
- * For each (row, segment): v is rounded to small integers times a step; the kernels sum the integers
- * whose bit is 1; and with codes of -1 and +1
+/* The backward product with G rounded to few bits: what int8 and planes have in common. For each
+ * (row, segment): v is rounded to small integers times a step; the kernels sum the integers whose
+ * bit is 1; and with codes of -1 and +1
  *     sum of q * code = 2 * (sum of q whose bit is 1) - (sum of all q),
  * so that every sum is exact, whatever its order. A Rounding says how:
  *     tile_rows, index_type; index_words(C), fill_index(strip);
@@ -44,7 +44,8 @@ template <class Rounding> class integer_product {
     using digits = typename Rounding::digits;
 
     void rows(size_t task) const {
-        const size_t begin = task * task_rows_, count = smaller(by_.plan.x.rows - begin, task_rows_);
+        const size_t begin = task * task_rows_;
+        const size_t count = smaller(by_.plan.x.rows - begin, task_rows_);
         const row_block g(by_.plan.x, begin, count);
         const size_t size = unit_rows * by_.row_size();
         const scratch<digits> rounded(size);
@@ -55,7 +56,8 @@ template <class Rounding> class integer_product {
     }
 
     // Of a segment all rows are rounded first: rounding and summing each want the first cache.
-    void rows(const row_block &g, size_t begin, size_t count, digits *rounded, int32_t *sums) const {
+    void rows(const row_block &g, size_t begin, size_t count, digits *rounded,
+              int32_t *sums) const {
         const std::vector<strip> &strips = by_.plan.strips;
         rounded_row row[unit_rows];
         for (size_t i = 0; i < strips.size(); ++i) {

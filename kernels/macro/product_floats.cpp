@@ -1,5 +1,5 @@
-// Float activations times binary weights: lanes lie along the rows of W, so a lane's index word is 30
-// bits of its row, and a segment's sum is scaled lane by lane.
+// Float activations times binary weights: lanes lie along the rows of W, so a lane's index word is
+// 30 bits of its row, and a segment's sum is scaled lane by lane.
 #include <string.h>
 
 #include "meshd_kernels.h"

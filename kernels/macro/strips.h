@@ -1,5 +1,5 @@
 /* How the backward products are cut: strips of columns, blocks of rows, scratch memory.
- * Law: nothing here knows an instruction set; a task owns its scratch and its rows of the output. */
+ * Law: nothing here knows an instruction set; a task owns its scratch and its rows of out. */
 #ifndef MESHD_MACRO_STRIPS_H
 #define MESHD_MACRO_STRIPS_H
 

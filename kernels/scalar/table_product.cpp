@@ -1,5 +1,5 @@
-// The inner products of the backward pass, without the tables that make them fast: what is looked up
-// elsewhere is added up here, in the same order.
+// The inner products of the backward pass, without the tables that make them fast: what is looked
+// up elsewhere is added up here, in the same order.
 #include "backward.h"
 
 namespace {
