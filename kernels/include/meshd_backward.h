@@ -128,7 +128,7 @@ int meshd_backward_planes(const struct backward_operands *x, size_t planes);
 /* Forward with float activations (beta_a = 1): x (rows, k), signed w (N, k),
  *     out[m][n] = sum over segments s of w, ascending, from +0: acc = acc + alpha_w[n][s] * t_s
  *     t_s = sum over i in s of x[m][i] * sign(w[n][i]), in sums_exact's order from the segment's
- *           start, in blocks of 150
+ *           start on
  * out (rows, w.rows). */
 int meshd_product_floats(const float *x, size_t rows, const struct packed_matrix *w, size_t k,
                          float *out, size_t threads);
