@@ -17,6 +17,11 @@ void require_nested(size_t beta_a, size_t beta_w, size_t k) {
                 std::to_string(beta_w));
 }
 
+size_t bounded_row(size_t k) {
+    if (k > (size_t)largest_row) value_error("x: a row is longer than 2^31 - 1 elements");
+    return k;
+}
+
 size_t thread_count(nb::handle threads) { return bounded(threads, 1, 65536, "threads"); }
 
 constexpr size_t panel_alignment = 64;
@@ -31,32 +36,72 @@ void require_panels(const array<uint32_t, 1> &panels, const packed_matrix &w, si
         value_error("panels: must be aligned to " + std::to_string(panel_alignment) + " bytes");
 }
 
+// W, its panels and the bias, checked against each other.
+struct weights_argument {
+    packed_argument w;
+    std::optional<array<const float, 1>> bias;
+    std::optional<array<uint32_t, 1>> panels;
+
+    weights_argument(nb::handle w_words, nb::handle w_scales, nb::handle beta_w,
+                     nb::handle bias_arg, nb::handle panels_arg, size_t k, size_t beta_a,
+                     meshd_coding coding)
+        : w(w_words, "w_words", w_scales, "w_scales", beta_w, "beta_w", k) {
+        require_nested(beta_a, w.matrix.beta, k);
+        if (!bias_arg.is_none()) {
+            bias.emplace(bias_arg, "bias");
+            bias->require_shape({w.matrix.rows});
+        }
+        if (!panels_arg.is_none()) {
+            panels.emplace(panels_arg, "panels");
+            require_panels(*panels, w.matrix, k, beta_a, coding);
+        }
+    }
+    const float *bias_data() const { return bias ? bias->data() : nullptr; }
+    const uint32_t *panel_data() const { return panels ? panels->data() : nullptr; }
+};
+
 template <meshd_coding coding>
 void product(nb::handle a_words, nb::handle a_scales, nb::handle beta_a, nb::handle w_words,
-             nb::handle w_scales, nb::handle beta_w, nb::handle k_arg, nb::handle bias_arg,
-             nb::handle panels_arg, nb::handle threads_arg, nb::handle out_arg) {
+             nb::handle w_scales, nb::handle beta_w, nb::handle k_arg, nb::handle bias,
+             nb::handle panels, nb::handle threads_arg, nb::handle out_arg) {
     const size_t k = bounded(k_arg, 0, largest_row, "k"), threads = thread_count(threads_arg);
     const packed_argument a(a_words, "a_words", a_scales, "a_scales", beta_a, "beta_a", k);
-    const packed_argument w(w_words, "w_words", w_scales, "w_scales", beta_w, "beta_w", k);
+    const weights_argument weights(w_words, w_scales, beta_w, bias, panels, k, a.matrix.beta,
+                                   coding);
     const array<float, 2> out(out_arg, "out");
-    require_nested(a.matrix.beta, w.matrix.beta, k);
-    out.require_shape({a.matrix.rows, w.matrix.rows});
-    std::optional<array<const float, 1>> bias;
-    if (!bias_arg.is_none()) {
-        bias.emplace(bias_arg, "bias");
-        bias->require_shape({w.matrix.rows});
-    }
-    std::optional<array<uint32_t, 1>> panels;
-    if (!panels_arg.is_none()) {
-        panels.emplace(panels_arg, "panels");
-        require_panels(*panels, w.matrix, k, a.matrix.beta, coding);
-    }
+    out.require_shape({a.matrix.rows, weights.w.matrix.rows});
     int status;
     {
         nb::gil_scoped_release others_run;
-        status = meshd_product(&meshd_kernels()->product, &a.matrix, &w.matrix,
-                               panels ? panels->data() : nullptr, k, coding,
-                               bias ? bias->data() : nullptr, threads, out.data());
+        status = meshd_product(&meshd_kernels()->product, &a.matrix, &weights.w.matrix,
+                               weights.panel_data(), k, coding, weights.bias_data(), threads,
+                               out.data());
+    }
+    if (status == MESHD_NO_MEMORY) throw std::bad_alloc();
+}
+
+template <meshd_coding coding>
+void binarized_product(nb::handle x_arg, nb::handle beta_a_arg, nb::handle w_words,
+                       nb::handle w_scales, nb::handle beta_w, nb::handle bias, nb::handle panels,
+                       nb::handle threads_arg, nb::handle words_arg, nb::handle scales_arg,
+                       nb::handle out_arg) {
+    const array<const float, 2> x(x_arg, "x");
+    const size_t rows = x.shape(0), k = bounded_row(x.shape(1)), threads = thread_count(threads_arg);
+    const size_t beta_a = segment_length(beta_a_arg, k, "beta_a");
+    const weights_argument weights(w_words, w_scales, beta_w, bias, panels, k, beta_a, coding);
+    const array<uint64_t, 2> words(words_arg, "out_words");
+    const array<float, 2> scales(scales_arg, "out_scales"), out(out_arg, "out");
+    words.require_shape({rows, words_of(k)});
+    scales.require_shape({rows, segments_of(k, beta_a)});
+    out.require_shape({rows, weights.w.matrix.rows});
+    const binarized a = {words.data(), scales.data(), rows, beta_a};
+    int status;
+    {
+        nb::gil_scoped_release others_run;
+        const kernel_table *kernels = meshd_kernels();
+        status = meshd_binarized_product(&kernels->product, &kernels->stream, x.data(), &a,
+                                         &weights.w.matrix, weights.panel_data(), k, coding,
+                                         weights.bias_data(), threads, out.data());
     }
     if (status == MESHD_NO_MEMORY) throw std::bad_alloc();
 }
@@ -91,6 +136,8 @@ size_t panel_units(nb::handle rows, nb::handle beta_w, nb::handle beta_a_arg, nb
 void bind_product(nb::module_ &m) {
     def(m, "product_signed", product<MESHD_SIGNED>);
     def(m, "product_unipolar", product<MESHD_UNIPOLAR>);
+    def(m, "binarized_product_signed", binarized_product<MESHD_SIGNED>);
+    def(m, "binarized_product_unipolar", binarized_product<MESHD_UNIPOLAR>);
     def(m, "prepare_signed", prepare<MESHD_SIGNED>);
     def(m, "prepare_unipolar", prepare<MESHD_UNIPOLAR>);
     def(m, "panel_units_signed", panel_units<MESHD_SIGNED>);

@@ -25,6 +25,8 @@
 extern "C" {
 #endif
 
+struct stream_kernels; /* meshd_stream.h */
+
 enum meshd_coding { MESHD_SIGNED = 0, MESHD_UNIPOLAR = 1 };
 
 /* How long the segments are that a tile kernel takes. */
@@ -105,6 +107,22 @@ void meshd_product_prepare(const struct product_kernels *kernels, const struct p
 int meshd_product(const struct product_kernels *kernels, const struct packed_matrix *a,
                   const struct packed_matrix *w, const uint32_t *panels, size_t k,
                   enum meshd_coding coding, const float *bias, size_t threads, float *out);
+
+/* Where the bits of x go: words (rows, ceil(k / 64)), scales (rows, ceil(k / beta)). */
+struct binarized {
+    uint64_t *words;
+    float *scales;
+    size_t rows;
+    size_t beta;
+};
+
+/* The same with A binarized from x (a.rows, k) on the way, as pack_signed or pack_unipolar of
+ * `stream` do; a's words and scales are written. */
+int meshd_binarized_product(const struct product_kernels *kernels,
+                            const struct stream_kernels *stream, const float *x,
+                            const struct binarized *a, const struct packed_matrix *w,
+                            const uint32_t *panels, size_t k, enum meshd_coding coding,
+                            const float *bias, size_t threads, float *out);
 
 #ifdef __cplusplus
 }

@@ -15,9 +15,10 @@
 
 namespace {
 
-constexpr size_t block_bytes = 1 << 17; // of laid-out A in a task: a part of a second-level cache
+// Of A in a task: parts of a second-level cache. Laid out, and what is fetched for the next one.
+constexpr size_t block_bytes = 1 << 17, fetched_bytes = 1 << 18;
 constexpr size_t most_columns = 128, most_tile_floats = 8 * most_columns;
-constexpr size_t line_floats = 16; // of a cache line
+constexpr size_t line_bytes = 64, line_floats = 16; // of a cache line
 
 size_t smaller(size_t a, size_t b) { return a < b ? a : b; }
 size_t quotient_up(size_t a, size_t b) { return a / b + (a % b != 0); }
@@ -33,6 +34,25 @@ void prepare_panel(void *context, size_t panel) {
     const size_t size = p->plan.w_units() * p->plan.columns;
     lay_out_panel(p->plan, p->w, panel * p->plan.columns, p->panels + panel * size);
 }
+
+// The rows of A after this task's, fetched little by little while its tiles are multiplied: the
+// memory's time is hidden behind the arithmetic's.
+struct upcoming {
+    const char *at, *end;
+    size_t step;
+
+    upcoming(const row_source &a, size_t first, size_t rows, size_t turns)
+        : at((const char *)a.memory + smaller(first, a.rows) * a.row_bytes),
+          end((const char *)a.memory + smaller(first + rows, a.rows) * a.row_bytes),
+          step(quotient_up(quotient_up((size_t)(end - at), turns), line_bytes) * line_bytes) {}
+
+    void fetch_some() {
+        for (const char *stop = (size_t)(end - at) < step ? end : at + step; at < stop;
+             at += line_bytes)
+            __builtin_prefetch(at, 0, 2); // into the second level: the first is the tile's
+        if (at > end) at = end;
+    }
+};
 
 struct multiplication : row_product {
     size_t block_tiles = 1, chunk_panels = 1, chunks = 1;
@@ -134,10 +154,13 @@ struct multiplication : row_product {
             return;
         }
         alignas(64) float start[most_columns];
+        upcoming next(a, (first + count) * plan.rows, count * plan.rows, count * (end - panel));
         for (size_t column = panel * plan.columns; panel < end; column += plan.columns, ++panel) {
             start_row(start, column, smaller(plan.columns, columns - column));
-            for (size_t t = 0; t < count; ++t)
+            for (size_t t = 0; t < count; ++t) {
+                next.fetch_some();
                 multiply_tile(block + t * size, (first + t) * plan.rows, column, start);
+            }
         }
         free(block);
     }
@@ -151,10 +174,13 @@ void cut(multiplication *m, size_t threads) {
     const size_t panels = quotient_up(m->columns, m->plan.columns);
     const size_t tile_bytes = m->plan.rows * m->plan.a_units() * sizeof(uint32_t) + 1;
     m->block_tiles = block_bytes / tile_bytes + 1;
+    if (m->a.row_bytes > 0)
+        m->block_tiles =
+            smaller(m->block_tiles, fetched_bytes / (m->plan.rows * m->a.row_bytes) + 1);
     if (threads > 1 && m->block_tiles > tiles / (4 * threads))
         m->block_tiles = quotient_up(tiles, 4 * threads);
     const size_t blocks = quotient_up(tiles, m->block_tiles);
-    const size_t wanted = threads > 1 ? quotient_up(4 * threads, blocks) : 1;
+    const size_t wanted = threads > 1 && !m->a.once ? quotient_up(4 * threads, blocks) : 1;
     m->chunk_panels = quotient_up(panels, smaller(wanted, panels));
     m->chunks = quotient_up(panels, m->chunk_panels);
 }
@@ -175,7 +201,7 @@ uint32_t *new_units(size_t count) {
 }
 
 row_source rows_of_matrix(const packed_matrix *a) {
-    return {a, a->rows, lay_out_rows, nullptr};
+    return {a, a->rows, lay_out_rows, nullptr, nullptr, 0, false};
 }
 
 int multiply_rows(const row_product &product, size_t threads) {
@@ -201,20 +227,24 @@ extern "C" void meshd_product_prepare(const product_kernels *kernels, const pack
     meshd_parallel(quotient_up(w->rows, plan.columns), threads, prepare_panel, &p);
 }
 
+panels_in_use::panels_in_use(const product_kernels *kernels, const packed_matrix *w,
+                             const uint32_t *given, size_t k, size_t beta_a, meshd_coding coding,
+                             size_t threads)
+    : panels_(given) {
+    if (given) return;
+    panels_ = own_ = new_units(meshd_product_panel_units(kernels, w, k, beta_a, coding));
+    if (own_) meshd_product_prepare(kernels, w, k, beta_a, coding, threads, own_);
+}
+
+panels_in_use::~panels_in_use() { free(own_); }
+
 extern "C" int meshd_product(const product_kernels *kernels, const packed_matrix *a,
                              const packed_matrix *w, const uint32_t *panels, size_t k,
                              meshd_coding coding, const float *bias, size_t threads, float *out) {
     if (a->rows == 0 || w->rows == 0) return MESHD_OK;
-    uint32_t *own = nullptr;
-    if (!panels) {
-        own = new_units(meshd_product_panel_units(kernels, w, k, a->beta, coding));
-        if (!own) return MESHD_NO_MEMORY;
-        meshd_product_prepare(kernels, w, k, a->beta, coding, threads, own);
-        panels = own;
-    }
+    const panels_in_use laid_out(kernels, w, panels, k, a->beta, coding, threads);
+    if (!laid_out.ok()) return MESHD_NO_MEMORY;
     const tile_plan plan = make_tile_plan(kernels, k, a->beta, w->beta, coding);
-    const int status = multiply_rows(
-        {kernels, plan, rows_of_matrix(a), w->rows, panels, bias, out, w->rows}, threads);
-    free(own);
-    return status;
+    return multiply_rows(
+        {kernels, plan, rows_of_matrix(a), w->rows, laid_out.get(), bias, out, w->rows}, threads);
 }

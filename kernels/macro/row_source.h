@@ -16,6 +16,11 @@ struct row_source {
     /* Adds to the start of rows x columns sums from (row, column) on; NULL: nothing is added. */
     void (*add_to_start)(const void *context, size_t row, size_t rows, size_t column,
                          size_t columns, float *to, size_t stride);
+    /* What lay_out reads of a row: row_bytes from memory + row * row_bytes on. It is fetched into the
+     * cache while the rows before are multiplied. row_bytes 0: nothing is worth it. */
+    const void *memory;
+    size_t row_bytes;
+    bool once; /* lay_out must not be called twice for a row: W's panels are not shared out */
 };
 
 /* Its rows are those of a packed matrix that outlives it. */
@@ -34,6 +39,23 @@ struct row_product {
 
 /* MESHD_OK or MESHD_NO_MEMORY. */
 int multiply_rows(const row_product &product, size_t threads);
+
+/* W's panels: the caller's, or made here and freed at the end. ok: there was memory. */
+class panels_in_use {
+  public:
+    panels_in_use(const product_kernels *kernels, const packed_matrix *w, const uint32_t *given,
+                  size_t k, size_t beta_a, meshd_coding coding, size_t threads);
+    ~panels_in_use();
+    panels_in_use(const panels_in_use &) = delete;
+    panels_in_use &operator=(const panels_in_use &) = delete;
+
+    bool ok() const { return panels_ != nullptr; }
+    const uint32_t *get() const { return panels_; }
+
+  private:
+    uint32_t *own_ = nullptr;
+    const uint32_t *panels_;
+};
 
 /* Memory for units, aligned to 64 bytes, with room for 16 more; free() it. NULL: there is none. */
 uint32_t *new_units(size_t count);

@@ -198,3 +198,31 @@ def prepare_unipolar(
     /,
 ) -> None: ...
 def panel_units_unipolar(rows: int, beta_w: int, beta_a: int, k: int, /) -> int: ...
+def binarized_product_signed(
+    x: Floats,
+    beta_a: int,
+    w_words: Words,
+    w_scales: Floats,
+    beta_w: int,
+    bias: Floats | None,
+    panels: Units | None,
+    threads: int,
+    out_words: Words,
+    out_scales: Floats,
+    out: Floats,
+    /,
+) -> None: ...
+def binarized_product_unipolar(
+    x: Floats,
+    beta_a: int,
+    w_words: Words,
+    w_scales: Floats,
+    beta_w: int,
+    bias: Floats | None,
+    panels: Units | None,
+    threads: int,
+    out_words: Words,
+    out_scales: Floats,
+    out: Floats,
+    /,
+) -> None: ...

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from meshd.bits.layout import Floats, segments
+from meshd.bits.layout import Floats, Words, segments, words
 
 
 def length(a: npt.NDArray[np.generic], ndim: int, name: str) -> int:
@@ -34,3 +34,16 @@ def segment_count(n: int, length: int, name: str) -> int:
 def matrix(out: Floats | None, rows: int, columns: int) -> Floats:
     """Return `out`, or a new float32 matrix when the caller gave none."""
     return np.empty((rows, size(columns, "k")), np.float32) if out is None else out
+
+
+def pack_outputs(
+    x: Floats, beta: int, out_words: Words | None, out_scales: Floats | None
+) -> tuple[Words, Floats]:
+    """Return the words and scales of x (R, K) binarized: those given, or new ones."""
+    rows = length(x, 2, "x")
+    k = int(x.shape[1])
+    if out_words is None:
+        out_words = np.empty((rows, words(k)), np.uint64)
+    if out_scales is None:
+        out_scales = np.empty((rows, segment_count(k, beta, "beta")), np.float32)
+    return out_words, out_scales

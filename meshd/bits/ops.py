@@ -19,6 +19,8 @@ from meshd.bits.backward import (
 from meshd.bits.layout import segments, words
 from meshd.bits.product import (
     Panels,
+    binarized_product_signed,
+    binarized_product_unipolar,
     prepare_signed,
     prepare_unipolar,
     product_signed,
@@ -51,6 +53,8 @@ __all__ = [
     "backward_exact",
     "backward_int8",
     "backward_planes",
+    "binarized_product_signed",
+    "binarized_product_unipolar",
     "carry_binarize",
     "carry_settle",
     "feedback_binarize",

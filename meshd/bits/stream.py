@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from meshd.bits import _kernels
-from meshd.bits.arguments import length, matrix, segment_count
+from meshd.bits.arguments import length, matrix, pack_outputs, segment_count
 from meshd.bits.layout import Floats, Words, words
 
 
@@ -18,7 +18,7 @@ def pack_signed(
     number; an infinity's segment has scale +infinity. Returns words (R, W(K)), scales
     (R, S(K, beta)).
     """
-    out_words, out_scales = _pack_outputs(x, beta, out_words, out_scales)
+    out_words, out_scales = pack_outputs(x, beta, out_words, out_scales)
     _kernels.pack_signed(x, beta, out_words, out_scales)
     return out_words, out_scales
 
@@ -30,7 +30,7 @@ def pack_unipolar(
 
     For activations after a Ramp, where sign(0) = 0 matters. Returns as `pack_signed`.
     """
-    out_words, out_scales = _pack_outputs(x, beta, out_words, out_scales)
+    out_words, out_scales = pack_outputs(x, beta, out_words, out_scales)
     _kernels.pack_unipolar(x, beta, out_words, out_scales)
     return out_words, out_scales
 
@@ -121,15 +121,3 @@ def _carry_outputs(
     if out_means is None:
         out_means = np.empty(segment_count(n, gamma, "gamma"), np.float32)
     return out_bits, out_means
-
-
-def _pack_outputs(
-    x: Floats, beta: int, out_words: Words | None, out_scales: Floats | None
-) -> tuple[Words, Floats]:
-    rows = length(x, 2, "x")
-    k = int(x.shape[1])
-    if out_words is None:
-        out_words = np.empty((rows, words(k)), np.uint64)
-    if out_scales is None:
-        out_scales = np.empty((rows, segment_count(k, beta, "beta")), np.float32)
-    return out_words, out_scales

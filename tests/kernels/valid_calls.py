@@ -69,6 +69,11 @@ def product(s: Shape) -> Arguments:
     return {**packed(s, "a_"), **packed(s, "w_"), **cuts, **more}
 
 
+def binarized_product(s: Shape) -> Arguments:
+    read = {"x": floats(s.rows, s.k), "beta_a": s.beta, **packed(s, "w_"), "beta_w": s.beta}
+    return {**read, "threads": 1, **packed(s, "out_"), "out": zeros(s.rows, s.rows)}
+
+
 def prepare(s: Shape) -> Arguments:
     return {**packed(s, "w_"), "beta_w": s.beta, "beta_a": s.beta, "k": s.k, "threads": 1}
 
@@ -171,6 +176,8 @@ CALLS: dict[str, Callable[[Shape], Arguments]] = {
     "unpack_unipolar": unpack,
     "product_signed": product,
     "product_unipolar": product,
+    "binarized_product_signed": binarized_product,
+    "binarized_product_unipolar": binarized_product,
     "prepare_signed": prepare,
     "prepare_unipolar": prepare,
     "backward_exact": backward,
@@ -206,6 +213,8 @@ IN_OUT = {
     ),
 }
 LEADERS = {
+    ("binarized_product_signed", "x"),
+    ("binarized_product_unipolar", "x"),
     ("pack_signed", "x"),
     ("pack_unipolar", "x"),
     ("carry_binarize", "grad"),
