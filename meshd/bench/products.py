@@ -21,7 +21,7 @@ from meshd.bench.exact import Doubles
 from meshd.bench.references import REFERENCES, Reference, UnavailableError
 from meshd.bench.timing import Turn
 from meshd.bits import ops
-from meshd.bits.layout import Floats, Words, segments, words
+from meshd.bits.layout import Floats, segments, words
 from meshd.bits.product import Panels
 
 Shape = tuple[int, int, int]
@@ -53,12 +53,8 @@ class ProductKernel:
         return list(dict.fromkeys(k if beta == 0 else min(beta, k) for beta in mine))
 
 
-def packed(
-    pack: Callable[..., tuple[Words, Floats]],
-    lay_out: Callable[..., Panels],
-    product: Callable[..., Floats],
-) -> Prepare:
-    """W laid out once; timed: pack A and multiply, into arrays that are allocated once."""
+def packed(lay_out: Callable[..., Panels], multiply: Callable[..., Any]) -> Prepare:
+    """W laid out once; timed: binarize, pack and multiply A, into arrays that are there."""
 
     def prepare(a: Floats, w: Floats, beta: int, threads: int) -> Call:
         m, k = a.shape
@@ -67,11 +63,11 @@ def packed(
         a_words = np.empty((m, words(k)), np.uint64)
         a_scales = np.empty((m, segments(k, beta)), np.float32)
         out = torch.empty(m, len(w)).numpy()
-        right = (w_words, w_scales, beta, k)
+        given = {"out_words": a_words, "out_scales": a_scales, "out": out, "panels": panels}
 
         def call() -> Floats:
-            pack(a, beta, out_words=a_words, out_scales=a_scales)
-            return product(a_words, a_scales, beta, *right, panels=panels, threads=threads, out=out)
+            multiply(a, beta, w_words, w_scales, beta, threads=threads, **given)
+            return out
 
         return call
 
@@ -125,8 +121,8 @@ def rows_binarized(
     return a[rows].astype(np.float64), exact.binarized(w.T, beta, "signed").T[columns]
 
 
-SIGNED = packed(ops.pack_signed, ops.prepare_signed, ops.product_signed)
-UNIPOLAR = packed(ops.pack_unipolar, ops.prepare_unipolar, ops.product_unipolar)
+SIGNED = packed(ops.prepare_signed, ops.binarized_product_signed)
+UNIPOLAR = packed(ops.prepare_unipolar, ops.binarized_product_unipolar)
 
 FORWARD = (
     ProductKernel("product_signed", "signed", SIGNED, both_binarized("signed"), PACKED),
