@@ -67,9 +67,11 @@ def test_the_layer_takes_the_kernels_only_where_they_can(normal):
 
 def test_forward_of_a_layer_runs_on_the_kernels(normal, monkeypatch):
     calls = []
-    real = ops.product_unipolar
+    real = ops.binarized_product_unipolar
     monkeypatch.setattr(
-        ops, "product_unipolar", lambda *a, out: calls.append(len(a)) or real(*a, out=out)
+        ops,
+        "binarized_product_unipolar",
+        lambda *a, **named: calls.append(len(a)) or real(*a, **named),
     )
     layer_of(16, 16)(normal(3, K))
     assert len(calls) == 1
