@@ -63,7 +63,7 @@ inline bool is_c_contiguous(const any_array &a) {
     value_error(name + ": is read-only, and is to be written: pass a writable copy");
 }
 
-/* A dense CPU array of N dimensions; const T for arguments that are only read. */
+/* A dense CPU array of N dimensions, 1, 2 or 4; const T for arguments that are only read. */
 template <class T, size_t N> class array {
   public:
     array(nb::handle h, const char *name) : name_(name) {
@@ -81,12 +81,14 @@ template <class T, size_t N> class array {
         bool same = true;
         for (size_t n : wanted) same = same && held_.shape(i++) == n;
         if (same) return;
+        const auto got = [&](auto... axis) { return shape_text({shape(axis)...}); };
+        const std::string text = name_ + ": expected shape " + shape_text(wanted) + ", got ";
         if constexpr (N == 1)
-            value_error(name_ + ": expected shape " + shape_text(wanted) + ", got " +
-                        shape_text({shape(0)}));
+            value_error(text + got(0));
+        else if constexpr (N == 2)
+            value_error(text + got(0, 1));
         else
-            value_error(name_ + ": expected shape " + shape_text(wanted) + ", got " +
-                        shape_text({shape(0), shape(1)}));
+            value_error(text + got(0, 1, 2, 3));
     }
 
   private:

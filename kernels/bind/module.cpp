@@ -39,6 +39,7 @@ NB_MODULE(_kernels, m) {
     bind_votes(m);
     bind_product(m);
     bind_backward(m);
+    bind_conv(m);
     m.def("isa", [] { return meshd_kernels()->isa; });
     m.def("list_isas", [] {
         nb::list names;

@@ -22,6 +22,25 @@ struct packed_argument {
     }
 };
 
+// One cut into segments must refine the other, or a scale would belong to a part of a dot product.
+inline void require_nested(size_t beta_a, size_t beta_w, size_t k) {
+    const size_t fine = beta_a < beta_w ? beta_a : beta_w;
+    const size_t coarse = beta_a < beta_w ? beta_w : beta_a;
+    if (coarse % fine == 0 || coarse >= k) return;
+    value_error("beta_a, beta_w: one must divide the other or be at least k = " +
+                std::to_string(k) + ", got " + std::to_string(beta_a) + " and " +
+                std::to_string(beta_w));
+}
+
+inline size_t thread_count(nb::handle threads) { return bounded(threads, 1, 65536, "threads"); }
+
+inline void require_aligned(const array<uint32_t, 1> &panels) {
+    constexpr size_t alignment = 64;
+    const bool aligned = reinterpret_cast<uintptr_t>(panels.data()) % alignment == 0;
+    if (panels.shape(0) && !aligned)
+        value_error("panels: must be aligned to " + std::to_string(alignment) + " bytes");
+}
+
 // None is let through to the function, which refuses it by the argument's name like any other.
 template <class Result, class... Handles>
 inline void def(nb::module_ &m, const char *name, Result (*f)(Handles...)) {
@@ -33,5 +52,6 @@ void bind_stream(nb::module_ &m);
 void bind_votes(nb::module_ &m);
 void bind_product(nb::module_ &m);
 void bind_backward(nb::module_ &m);
+void bind_conv(nb::module_ &m);
 
 #endif

@@ -7,33 +7,17 @@
 
 namespace {
 
-// One cut into segments must refine the other, or a scale would belong to a part of a dot product.
-void require_nested(size_t beta_a, size_t beta_w, size_t k) {
-    const size_t fine = beta_a < beta_w ? beta_a : beta_w;
-    const size_t coarse = beta_a < beta_w ? beta_w : beta_a;
-    if (coarse % fine == 0 || coarse >= k) return;
-    value_error("beta_a, beta_w: one must divide the other or be at least k = " +
-                std::to_string(k) + ", got " + std::to_string(beta_a) + " and " +
-                std::to_string(beta_w));
-}
-
 size_t bounded_row(size_t k) {
     if (k > (size_t)largest_row) value_error("x: a row is longer than 2^31 - 1 elements");
     return k;
 }
-
-size_t thread_count(nb::handle threads) { return bounded(threads, 1, 65536, "threads"); }
-
-constexpr size_t panel_alignment = 64;
 
 // The panels of w, checked to be as many as w, k and beta_a need with the set in use.
 void require_panels(const array<uint32_t, 1> &panels, const packed_matrix &w, size_t k,
                     size_t beta_a, meshd_coding coding) {
     panels.require_shape(
         {meshd_product_panel_units(&meshd_kernels()->product, &w, k, beta_a, coding)});
-    const bool aligned = reinterpret_cast<uintptr_t>(panels.data()) % panel_alignment == 0;
-    if (panels.shape(0) && !aligned)
-        value_error("panels: must be aligned to " + std::to_string(panel_alignment) + " bytes");
+    require_aligned(panels);
 }
 
 // W, its panels and the bias, checked against each other.

@@ -4,6 +4,7 @@
 #define MESHD_KERNELS_H
 
 #include "meshd_backward.h"
+#include "meshd_conv.h"
 #include "meshd_product.h"
 #include "meshd_stream.h"
 

@@ -4,26 +4,13 @@
 // most one operation. Segments that do not begin and end on words go bit by bit into place.
 #include <string.h>
 
+#include "bits.h"
 #include "tile_plan.h"
 
 namespace {
 
 size_t smaller(size_t a, size_t b) { return a < b ? a : b; }
 size_t quotient_up(size_t a, size_t b) { return a / b + (a % b != 0); }
-
-// `length` <= 64 elements of a packed row, from element `begin` on.
-uint64_t bits_at(const uint64_t *words, size_t begin, size_t length) {
-    const size_t i = begin / 64, shift = begin % 64;
-    uint64_t bits = words[i] >> shift;
-    if (shift + length > 64) bits |= words[i + 1] << (64 - shift);
-    return bits & ~(uint64_t)0 >> (64 - length);
-}
-
-int32_t ones(uint64_t x) { // Hacker's Delight, section 5-1
-    x -= x >> 1 & 0x5555555555555555u;
-    x = (x & 0x3333333333333333u) + (x >> 2 & 0x3333333333333333u);
-    return (int32_t)(((x + (x >> 4)) & 0x0f0f0f0f0f0f0f0fu) * 0x0101010101010101u >> 56);
-}
 
 uint32_t as_unit(float x) {
     uint32_t unit;
@@ -75,13 +62,6 @@ struct row_reader {
           beta(m->beta) {}
 
     float alpha(size_t begin) const { return scales[begin / beta]; }
-
-    int32_t ones_in(size_t begin, size_t length) const {
-        int32_t sum = 0;
-        for (size_t done = 0; done < length; done += 64)
-            sum += ones(bits_at(words, begin + done, smaller(64, length - done)));
-        return sum;
-    }
 
     // Calls put(i, bits) for i < count: the elements of a segment, `width` at a time, moved to the
     // front; those behind its end are zero.
@@ -141,7 +121,7 @@ void lay_out_row(const tile_plan &plan, const row_reader &row, uint32_t *to) {
             const size_t at = g * length + s * plan.fine;
             to[units + s] = as_unit(factor * row.alpha(at));
             if (plan.coding == MESHD_UNIPOLAR)
-                to[units + plan.group_segments + s] = (uint32_t)row.ones_in(at, plan.fine);
+                to[units + plan.group_segments + s] = (uint32_t)ones_in(row.words, at, plan.fine);
         }
     }
 }
@@ -152,7 +132,7 @@ void lay_out_rest_of_row(const tile_plan &plan, const row_reader &row, uint32_t 
         lay_out_row_units(plan, ODD_MIXED, row, begin, length, plan.rest_units, to);
         to[plan.rest_units] = as_unit(factor_of_a(plan, TILE_ANY) * row.alpha(begin));
         if (plan.coding == MESHD_UNIPOLAR)
-            to[plan.rest_units + 1] = (uint32_t)row.ones_in(begin, length);
+            to[plan.rest_units + 1] = (uint32_t)ones_in(row.words, begin, length);
     }
 }
 

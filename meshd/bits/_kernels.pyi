@@ -226,3 +226,68 @@ def binarized_product_unipolar(
     out: Floats,
     /,
 ) -> None: ...
+def conv2d_signed(
+    x_words: Words,
+    x_scales: Floats,
+    beta_a: int,
+    shape: tuple[int, ...],
+    w_words: Words,
+    w_scales: Floats,
+    beta_w: int,
+    bias: Floats | None,
+    panels: Units | None,
+    threads: int,
+    out: Floats,
+    /,
+) -> None: ...
+def prepare_conv2d_signed(
+    w_words: Words,
+    w_scales: Floats,
+    beta_w: int,
+    beta_a: int,
+    shape: tuple[int, ...],
+    threads: int,
+    panels: Units,
+    /,
+) -> None: ...
+def conv2d_panel_units_signed(
+    filters: int, beta_w: int, beta_a: int, shape: tuple[int, ...], /
+) -> int: ...
+def conv2d_unipolar(
+    x_words: Words,
+    x_scales: Floats,
+    beta_a: int,
+    shape: tuple[int, ...],
+    w_words: Words,
+    w_scales: Floats,
+    beta_w: int,
+    bias: Floats | None,
+    panels: Units | None,
+    threads: int,
+    out: Floats,
+    /,
+) -> None: ...
+def prepare_conv2d_unipolar(
+    w_words: Words,
+    w_scales: Floats,
+    beta_w: int,
+    beta_a: int,
+    shape: tuple[int, ...],
+    threads: int,
+    panels: Units,
+    /,
+) -> None: ...
+def conv2d_panel_units_unipolar(
+    filters: int, beta_w: int, beta_a: int, shape: tuple[int, ...], /
+) -> int: ...
+def conv2d_out_size(shape: tuple[int, ...], /) -> tuple[int, int]: ...
+def im2col(
+    x_words: Words,
+    x_scales: Floats,
+    beta_a: int,
+    shape: tuple[int, ...],
+    threads: int,
+    out_words: Words,
+    out_scales: Floats,
+    /,
+) -> None: ...

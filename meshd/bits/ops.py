@@ -16,6 +16,14 @@ from meshd.bits.backward import (
     backward_planes,
     product_floats,
 )
+from meshd.bits.conv import (
+    ConvShape,
+    conv2d_signed,
+    conv2d_unipolar,
+    im2col,
+    prepare_conv2d_signed,
+    prepare_conv2d_unipolar,
+)
 from meshd.bits.layout import segments, words
 from meshd.bits.product import (
     Panels,
@@ -48,6 +56,7 @@ from meshd.bits.votes import (
 )
 
 __all__ = [
+    "ConvShape",
     "Panels",
     "apply_votes",
     "backward_exact",
@@ -57,7 +66,10 @@ __all__ = [
     "binarized_product_unipolar",
     "carry_binarize",
     "carry_settle",
+    "conv2d_signed",
+    "conv2d_unipolar",
     "feedback_binarize",
+    "im2col",
     "isa",
     "list_isas",
     "pack_signed",
@@ -65,6 +77,8 @@ __all__ = [
     "planes_add",
     "planes_add_many",
     "planes_sum",
+    "prepare_conv2d_signed",
+    "prepare_conv2d_unipolar",
     "prepare_signed",
     "prepare_unipolar",
     "product_floats",

@@ -32,7 +32,7 @@ def prepare_signed(
 ) -> Panels:
     """Lay out signed weights W (N, k) once for products with signed activations cut by beta_a."""
     rows = length(w_words, 2, "w_words")
-    units = _aligned(_kernels.panel_units_signed(rows, beta_w, beta_a, k))
+    units = aligned(_kernels.panel_units_signed(rows, beta_w, beta_a, k))
     _kernels.prepare_signed(w_words, w_scales, beta_w, beta_a, k, threads, units)
     return Panels(units, "signed", _kernels.isa())
 
@@ -42,7 +42,7 @@ def prepare_unipolar(
 ) -> Panels:
     """Lay out signed weights W (N, k) once for products with unipolar activations."""
     rows = length(w_words, 2, "w_words")
-    units = _aligned(_kernels.panel_units_unipolar(rows, beta_w, beta_a, k))
+    units = aligned(_kernels.panel_units_unipolar(rows, beta_w, beta_a, k))
     _kernels.prepare_unipolar(w_words, w_scales, beta_w, beta_a, k, threads, units)
     return Panels(units, "unipolar", _kernels.isa())
 
@@ -72,7 +72,7 @@ def product_signed(
     above, and for whole rows; other betas are correct, and cost about as much as beta 32.
     """
     out = matrix(out, length(a_words, 2, "a_words"), length(w_words, 2, "w_words"))
-    units = _units_of(panels, "signed")
+    units = units_of(panels, "signed")
     _kernels.product_signed(
         a_words, a_scales, beta_a, w_words, w_scales, beta_w, k, bias, units, threads, out
     )
@@ -95,7 +95,7 @@ def product_unipolar(
 ) -> Floats:
     """Y (M, N) = A W^T of a unipolar A (M, k) and a signed W (N, k). Else as `product_signed`."""
     out = matrix(out, length(a_words, 2, "a_words"), length(w_words, 2, "w_words"))
-    units = _units_of(panels, "unipolar")
+    units = units_of(panels, "unipolar")
     _kernels.product_unipolar(
         a_words, a_scales, beta_a, w_words, w_scales, beta_w, k, bias, units, threads, out
     )
@@ -124,7 +124,7 @@ def binarized_product_signed(
     """
     out_words, out_scales = pack_outputs(x, beta_a, out_words, out_scales)
     out = matrix(out, length(x, 2, "x"), length(w_words, 2, "w_words"))
-    units = _units_of(panels, "signed")
+    units = units_of(panels, "signed")
     _kernels.binarized_product_signed(
         x, beta_a, w_words, w_scales, beta_w, bias, units, threads, out_words, out_scales, out
     )
@@ -148,14 +148,15 @@ def binarized_product_unipolar(
     """Binarize x (M, K) to {0, 1} and multiply it with W. Else as `binarized_product_signed`."""
     out_words, out_scales = pack_outputs(x, beta_a, out_words, out_scales)
     out = matrix(out, length(x, 2, "x"), length(w_words, 2, "w_words"))
-    units = _units_of(panels, "unipolar")
+    units = units_of(panels, "unipolar")
     _kernels.binarized_product_unipolar(
         x, beta_a, w_words, w_scales, beta_w, bias, units, threads, out_words, out_scales, out
     )
     return out_words, out_scales, out
 
 
-def _units_of(panels: Panels | None, coding: str) -> Units | None:
+def units_of(panels: Panels | None, coding: str) -> Units | None:
+    """What the kernels take for `panels`; an error where they do not fit the coding or the set."""
     if panels is None:
         return None
     if not isinstance(panels, Panels):
@@ -169,7 +170,8 @@ def _units_of(panels: Panels | None, coding: str) -> Units | None:
     return panels.units
 
 
-def _aligned(count: int) -> Units:
+def aligned(count: int) -> Units:
+    """New memory for so many units, where the kernels may read it."""
     spare = PANEL_ALIGNMENT_BYTES // 4
     memory = np.empty(count + spare, np.uint32)
     first = -memory.ctypes.data % PANEL_ALIGNMENT_BYTES // 4
