@@ -8,8 +8,8 @@
 namespace {
 
 constexpr size_t shape_numbers = 13;
-constexpr int64_t largest = INT32_MAX;              // of a shape's numbers
-constexpr size_t most_rows = (size_t)1 << 48;       // of a packed matrix: far above any memory
+constexpr int64_t largest = INT32_MAX;        // of a shape's numbers
+constexpr size_t most_rows = (size_t)1 << 48; // of a packed matrix: far above any memory
 
 size_t rows_of(size_t a, size_t b, size_t c, size_t d, const char *what) {
     if (__builtin_mul_overflow(a, b, &a) || __builtin_mul_overflow(a, c, &a) ||
@@ -82,12 +82,18 @@ struct filters_argument : packed_argument {
     }
 };
 
-struct image_argument : packed_argument {
-    image_argument(nb::handle words_arg, nb::handle scales_arg, nb::handle beta,
+struct image_argument {
+    array<const uint64_t, 2> words;
+    array<const float, 2> scales;
+    packed_matrix matrix;
+
+    image_argument(nb::handle words_arg, nb::handle scales_arg, size_t beta_a,
                    const shape_argument &shape)
-        : packed_argument(words_arg, "x_words", scales_arg, "x_scales", beta, "beta_a",
-                          shape.tap_channels) {
+        : words(words_arg, "x_words"), scales(scales_arg, "x_scales"),
+          matrix{words.data(), scales.data(), shape.rows,
+                 beta_a < shape.tap_channels ? beta_a : shape.tap_channels} {
         words.require_shape({shape.rows, words_of(shape.tap_channels)});
+        scales.require_shape({shape.rows, shape.tap_channels / matrix.beta});
     }
 };
 
@@ -104,7 +110,7 @@ void conv2d(nb::handle x_words, nb::handle x_scales, nb::handle beta_a_arg, nb::
             nb::handle panels_arg, nb::handle threads_arg, nb::handle out_arg) {
     const shape_argument shape(shape_arg);
     const size_t threads = thread_count(threads_arg), beta_a = shape.segment(beta_a_arg, "beta_a");
-    const image_argument x(x_words, x_scales, beta_a_arg, shape);
+    const image_argument x(x_words, x_scales, beta_a, shape);
     const filters_argument w(w_words, w_scales, beta_w, beta_a, shape);
     const array<float, 4> out(out_arg, "out");
     out.require_shape(
@@ -158,7 +164,7 @@ void im2col(nb::handle x_words, nb::handle x_scales, nb::handle beta_a_arg, nb::
             nb::handle threads_arg, nb::handle words_arg, nb::handle scales_arg) {
     const shape_argument shape(shape_arg);
     const size_t threads = thread_count(threads_arg), beta_a = shape.segment(beta_a_arg, "beta_a");
-    const image_argument x(x_words, x_scales, beta_a_arg, shape);
+    const image_argument x(x_words, x_scales, beta_a, shape);
     const array<uint64_t, 2> words(words_arg, "out_words");
     const array<float, 2> scales(scales_arg, "out_scales");
     words.require_shape({shape.windows, words_of(shape.k)});

@@ -98,7 +98,8 @@ static_assert(sizeof(kernel_table) == sizeof(const char *) + sizeof(stream_kerne
 uint64_t run_all(const kernel_table &tested, const kernel_table &scalar, const options &o,
                  placement where, uint64_t *checks) {
     trial t(tested, scalar, o.seed, where, o.spoil);
-    for (const checks_of_a_topic &topic : {stream_checks(), product_checks(), backward_checks()})
+    for (const checks_of_a_topic &topic : {stream_checks(), product_checks(), backward_checks(),
+                                           conv_checks()})
         for (size_t i = 0; i < topic.count; ++i) {
             t.enter(topic.first[i].slot);
             topic.first[i].run(t);

@@ -94,6 +94,7 @@ struct checks_of_a_topic {
 checks_of_a_topic stream_checks();
 checks_of_a_topic product_checks();
 checks_of_a_topic backward_checks();
+checks_of_a_topic conv_checks();
 
 /* The text of the trial that runs, for the line of a crash. */
 extern char running[256];

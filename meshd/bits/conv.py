@@ -1,16 +1,16 @@
 """Convolutions of packed images. Rules that hold for all of it: `meshd.bits.ops`.
 
-An image x (B, H, W, C) is packed along its channels: `pack_signed(x.reshape(shape.rows, -1), beta)`
-gives each group's channels of each pixel a row. Filters w (O, kh, kw, C / groups) are packed as rows
+An image x (B, H, W, C) is packed along its channels, each group's channels of each pixel a row:
+`pack_signed(x.reshape(shape.rows, -1), beta)`. Filters w (O, kh, kw, C / groups) are packed as rows
 of k = kh * kw * C / groups elements: `pack_signed(w.reshape(O, -1), beta_w)`.
 
-beta_a and beta_w each divide C / groups, so that a segment lies within a tap, or are at least k: one
-scale for a whole window, one for a whole filter. A window's scale is the mean of |x| over its taps
-inside the image; x is then packed with beta = C / groups, the same for all values of beta_a from there
-on, since a segment is never longer than a row.
+beta_a and beta_w each divide C / groups, so that a segment lies within a tap, or are at least k:
+one scale for a whole window, one for a whole filter. A window's scale is the mean of |x| over its
+taps inside the image; it comes from the pixels' own, so x is then packed with any beta of at least
+C / groups.
 
-A padded tap contributes 0 to the sum in both codings, as zero padding does in a float convolution of
-the binarized image; the definition, to the bit, stands in kernels/include/meshd_conv.h.
+A padded tap contributes 0 to the sum in both codings, as zero padding does in a float convolution
+of the binarized image; the definition, to the bit, stands in kernels/include/meshd_conv.h.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ PAIRS = ("kernel", "stride", "padding", "dilation")
 class ConvShape:
     """Images and the convolution over them; pairs are (vertical, horizontal).
 
-    Numbers are below 2^31; batch, height, width and padding at least 0, the others at least 1; groups
-    divides channels; kernel[0] * kernel[1] * channels / groups < 2^31. TypeError or ValueError with
-    the name of what is not so, as when the kernel is larger than the padded image.
+    Numbers are below 2^31; batch, height, width and padding at least 0, the others at least 1;
+    groups divides channels; kernel[0] * kernel[1] * channels / groups < 2^31. TypeError or
+    ValueError with the name of what is not so, as when the kernel is larger than the padded image.
     """
 
     batch: int
@@ -104,12 +104,13 @@ def conv2d_signed(
     """Y (B, Ho, Wo, O) of signed packed images and signed filters (O, k), plus bias (O).
 
     x_words (shape.rows, W(C / groups)), x_scales (shape.rows, S(C / groups, beta_a)); w_words (O,
-    W(k)), w_scales (O, S(k, beta_w)); O a multiple of groups, filters of group 0 first. One of beta_a,
-    beta_w must divide the other or be at least k; see the module for what each may be. `panels` are
-    the filters', of `prepare_conv2d_signed`; None lays them out on the way. At most `threads` threads
-    work; their number does not change a bit. MemoryError when there is no room for scratch: up to
-    about twice the packed image. Fast where `product_signed` is, and for C / groups a multiple of
-    64; few filters a group leave most of a panel empty (depthwise convolutions are correct, not fast).
+    W(k)), w_scales (O, S(k, beta_w)); O a multiple of groups, filters of group 0 first. One of
+    beta_a, beta_w must divide the other or be at least k; see the module for what each may be.
+    `panels` are the filters', of `prepare_conv2d_signed`; None lays them out on the way. At most
+    `threads` threads work; their number does not change a bit. MemoryError when there is no room
+    for scratch: up to about twice the packed image. Fast where `product_signed` is and C / groups
+    is a multiple of 64; few filters a group leave most of a panel empty (a depthwise convolution is
+    correct, not fast).
     """
     out = _output(out, shape, w_words)
     units = units_of(panels, "signed")
@@ -211,10 +212,10 @@ def im2col(
 ) -> tuple[Words, Floats]:
     """The windows of packed images as a packed matrix (shape.windows, k), for either coding.
 
-    Returns words (windows, W(k)) and scales (windows, S(k, beta)), beta = min(beta_a, C / groups): with
-    that beta it is what the product and its backward take. Row i is the window of output pixel i //
-    groups in group i % groups. A padded tap has bits 0 and scales 0, so it counts nothing; the other
-    taps have their pixel's scales, or the window's where beta_a >= k.
+    Returns words (windows, W(k)) and scales (windows, S(k, beta)), beta = min(beta_a, C / groups):
+    with that beta it is what the product and its backward take. Row i is the window of output pixel
+    i // groups in group i % groups. A padded tap has bits 0 and scales 0, so it counts nothing; the
+    other taps have their pixel's scales, or the window's where beta_a >= k.
     """
     numbers = _numbers(shape)
     if out_words is None:

@@ -44,9 +44,7 @@ def window_means(x_scales: Floats, shape: ConvShape) -> Floats:
     return scale
 
 
-def im2col(
-    x_words: Words, x_scales: Floats, beta_a: int, shape: ConvShape
-) -> tuple[Words, Floats]:
+def im2col(x_words: Words, x_scales: Floats, beta_a: int, shape: ConvShape) -> tuple[Words, Floats]:
     """The windows as a packed matrix with segments of min(beta_a, tap_channels)."""
     bits = windows(reference.unpack_bits(x_words, shape.tap_channels), shape)
     scales = windows(x_scales, shape)

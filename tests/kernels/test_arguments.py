@@ -13,8 +13,12 @@ from valid_calls import ARRAYS, CALLS, FOLLOWERS, NUMBERS, WRITTEN, Arguments, S
 from meshd.bits import _kernels, layout, ops
 
 K = Shape().k
-# What the extension has besides kernels: the choice of a set, sizes that `prepare_...` asks for.
-CHOICE = {"isa", "list_isas", "use_isa", "panel_units_signed", "panel_units_unipolar"}
+# What the extension has besides kernels: the choice of a set, sizes of outputs.
+CHOICE = {"isa", "list_isas", "use_isa", "panel_units_signed", "panel_units_unipolar"} | {
+    "conv2d_out_size",
+    "conv2d_panel_units_signed",
+    "conv2d_panel_units_unipolar",
+}
 
 
 def zeros(dtype: type[np.generic], *shape: int) -> npt.NDArray[np.generic]:
@@ -103,6 +107,12 @@ def test_wrong_length(op: str, name: str, difference: int) -> None:
         ("votes_adam", "second"),
         ("votes_adam", "out_words"),
         ("votes_adam", "out_scales"),
+        ("conv2d_signed", "x_words"),
+        ("conv2d_unipolar", "x_scales"),
+        ("conv2d_signed", "w_scales"),
+        ("conv2d_signed", "out"),
+        ("im2col", "out_words"),
+        ("im2col", "out_scales"),
     ],
 )
 def test_wrong_number_of_rows(op: str, name: str) -> None:

@@ -3,6 +3,7 @@ defined is what torch's float convolution computes from the binarized image."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from meshd.bits import layout, ops, reference, reference_conv
 from meshd.bits.ops import ConvShape
 
 CODINGS = ("signed", "unipolar")
+Packed = tuple[layout.Words, layout.Floats]
 
 pytestmark = pytest.mark.usefixtures("isa")
 
@@ -22,8 +24,8 @@ each_example = settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 
-# Both ways to the rows of a product, and a plain product: taps within words and across them, strides
-# that skip, windows without a tap inside, groups, kernels as large as the padded image.
+# Both ways to the rows of a product, and a plain product: taps within words and across them,
+# strides that skip, windows without a tap inside, groups, kernels as large as the padded image.
 SHAPES = [
     ConvShape(2, 5, 6, 64, padding=(1, 1)),
     ConvShape(1, 4, 4, 128, padding=(2, 0), dilation=(2, 1)),
@@ -36,7 +38,7 @@ SHAPES = [
     ConvShape(1, 3, 4, 64, kernel=(1, 1), padding=(1, 2)),
     ConvShape(1, 4, 4, 32, kernel=(1, 1), stride=(2, 3)),
     ConvShape(1, 2, 2, 64, kernel=(2, 2), padding=(3, 3), dilation=(3, 3)),
-    ConvShape(1, 3, 3, 256, kernel=(5, 5), padding=(1, 1)),
+    ConvShape(1, 3, 3, 64, kernel=(5, 4), padding=(1, 1)),
     ConvShape(1, 9, 1, 1, kernel=(9, 1)),
     ConvShape(1, 0, 3, 64, kernel=(2, 2), padding=(1, 0)),
     ConvShape(0, 4, 4, 64),
@@ -46,7 +48,7 @@ SHAPES = [
 def betas(shape: ConvShape) -> list[int]:
     """All that a cut may be, fast and slow ones: divisors of a tap, and the whole window."""
     channels = shape.tap_channels
-    cuts = {n for n in (1, 2, 5, 7, 8, 16, 32, 64, 128, channels) if channels % n == 0}
+    cuts = {n for n in (1, 7, 8, 16, 32, 64, 128, channels) if channels % n == 0}
     return [*sorted(cuts), shape.k, shape.k + 9]
 
 
@@ -56,7 +58,7 @@ def pairs(shape: ConvShape) -> list[tuple[int, int]]:
         (a, w)
         for a in betas(shape)
         for w in betas(shape)
-        if max(a, w) >= shape.k or max(a, w) % min(a, w) == 0
+        if (max(a, w) >= shape.k or max(a, w) % min(a, w) == 0) and min(a, w) < shape.k + 9
     ]
 
 
@@ -67,7 +69,9 @@ def image(shape: ConvShape, rng: np.random.Generator) -> layout.Floats:
     return np.where(rng.random(x.shape) < 0.05, zeros, x)
 
 
-def same(got: layout.Floats | layout.Words, wanted: layout.Floats | layout.Words, case: object) -> None:
+def same(
+    got: layout.Floats | layout.Words, wanted: layout.Floats | layout.Words, case: object
+) -> None:
     assert got.dtype == wanted.dtype and got.shape == wanted.shape, case
     assert np.array_equal(got.view(np.uint8), wanted.view(np.uint8)), f"{case}: {got} != {wanted}"
 
@@ -77,9 +81,11 @@ def same(got: layout.Floats | layout.Words, wanted: layout.Floats | layout.Words
 def test_bits_of_the_definition(coding: str, shape: ConvShape, rng: np.random.Generator) -> None:
     x = image(shape, rng)
     for beta_a, beta_w in pairs(shape):
-        filters = shape.groups * int(rng.integers(0, 6)) if rng.random() < 0.8 else 66 * shape.groups
+        filters = (
+            shape.groups * int(rng.integers(0, 6)) if rng.random() < 0.8 else 66 * shape.groups
+        )
         bias = rng.standard_normal(filters).astype(np.float32) if rng.random() < 0.5 else None
-        packed = getattr(ops, f"pack_{coding}")(x, beta_a)
+        packed: Packed = getattr(ops, f"pack_{coding}")(x, beta_a)
         w = ops.pack_signed(rng.standard_normal((filters, shape.k), np.float32), beta_w)
         got = getattr(ops, f"conv2d_{coding}")(*packed, beta_a, shape, *w, beta_w, bias=bias)
         wanted = getattr(reference_conv, f"conv2d_{coding}")(
@@ -119,7 +125,7 @@ def float_conv(x: torch.Tensor, w: layout.Floats, shape: ConvShape) -> np.ndarra
     return y.permute(0, 2, 3, 1).numpy()
 
 
-shapes = st.builds(
+shapes: st.SearchStrategy[dict[str, Any]] = st.builds(
     dict,
     batch=st.integers(1, 2),
     height=st.integers(1, 7),
@@ -156,7 +162,7 @@ def test_torch_agrees(
     beta_a = {"channels": channels, "half": half, "window": shape.k}[cut]
     beta_w = channels if cut_w == "channels" else shape.k
     x = rng.standard_normal((shape.rows, channels), np.float32)
-    packed = getattr(ops, f"pack_{coding}")(x, beta_a)
+    packed: Packed = getattr(ops, f"pack_{coding}")(x, beta_a)
     w = ops.pack_signed(rng.standard_normal((4 * shape.groups, shape.k), np.float32), beta_w)
     bias = rng.standard_normal(4 * shape.groups).astype(np.float32)
     got = getattr(ops, f"conv2d_{coding}")(*packed, beta_a, shape, *w, beta_w, bias=bias)
@@ -188,7 +194,7 @@ def test_the_product_of_the_windows(
     """Segments within taps: a convolution is the product of im2col's matrix, bit for bit."""
     x = image(shape, rng)
     beta = shape.tap_channels
-    packed = getattr(ops, f"pack_{coding}")(x, beta)
+    packed: Packed = getattr(ops, f"pack_{coding}")(x, beta)
     w = ops.pack_signed(rng.standard_normal((7, shape.k), np.float32), beta)
     y = getattr(ops, f"conv2d_{coding}")(*packed, beta, shape, *w, beta)
     rows = ops.im2col(*packed, beta, shape)
@@ -203,7 +209,7 @@ def test_threads_and_panels_change_no_bit(
 ) -> None:
     x = image(shape, rng)
     for beta_a, beta_w in ((shape.tap_channels, shape.k), (shape.k, shape.k)):
-        packed = getattr(ops, f"pack_{coding}")(x, beta_a)
+        packed: Packed = getattr(ops, f"pack_{coding}")(x, beta_a)
         w = ops.pack_signed(rng.standard_normal((6, shape.k), np.float32), beta_w)
         conv = getattr(ops, f"conv2d_{coding}")
         one = conv(*packed, beta_a, shape, *w, beta_w)
@@ -213,8 +219,9 @@ def test_threads_and_panels_change_no_bit(
         assert conv(*packed, beta_a, shape, *w, beta_w, panels=panels, out=out) is out
         same(out, one, "panels")
         rows = ops.im2col(*packed, beta_a, shape)
-        for got, wanted in zip(ops.im2col(*packed, beta_a, shape, threads=3), rows, strict=True):
-            same(got, wanted, "im2col")
+        words, scales = ops.im2col(*packed, beta_a, shape, threads=3)
+        same(words, rows[0], "words")
+        same(scales, rows[1], "scales")
 
 
 def test_a_window_that_sees_nothing_gives_the_bias() -> None:
@@ -235,7 +242,7 @@ def test_scales_that_are_no_numbers(coding: str) -> None:
     x = np.ones((shape.rows, 64), np.float32)
     x[0, 3] = np.nan
     for beta in (64, shape.k):
-        packed = getattr(ops, f"pack_{coding}")(x, beta)
+        packed: Packed = getattr(ops, f"pack_{coding}")(x, beta)
         w = ops.pack_signed(np.ones((3, shape.k), np.float32), beta)
         y = getattr(ops, f"conv2d_{coding}")(*packed, beta, shape, *w, beta)
         seen = np.zeros((5, 5), bool)
@@ -288,6 +295,24 @@ def test_cuts_across_taps_are_refused() -> None:
             ops.prepare_conv2d_signed(*packed, beta_w, beta_a, shape)
 
 
+def test_bias_and_panels_are_checked() -> None:
+    shape = ConvShape(1, 3, 3, 64)
+    x = ops.pack_signed(np.zeros((9, 64), np.float32), 64)
+    w = ops.pack_signed(np.zeros((2, shape.k), np.float32), 64)
+    other = ops.prepare_conv2d_unipolar(*w, 64, 64, shape)
+    longer = ops.prepare_conv2d_signed(*w, 64, 64, shape)
+    longer = replace(longer, units=np.append(longer.units, np.uint32(0)))
+    cases: list[tuple[dict[str, Any], type[Exception], str]] = [
+        ({"bias": np.zeros(3, np.float32)}, ValueError, r"bias: expected shape \(2,\), got \(3,\)"),
+        ({"bias": np.zeros(2)}, TypeError, "bias: expected a dense float32"),
+        ({"panels": other}, ValueError, "panels: were prepared for unipolar activations"),
+        ({"panels": longer}, ValueError, "panels: expected shape"),
+    ]
+    for more, error, text in cases:
+        with pytest.raises(error, match=f"^{text}"):
+            ops.conv2d_signed(*x, 64, shape, *w, 64, **more)
+
+
 def test_filters_that_do_not_fit_the_groups() -> None:
     shape = ConvShape(1, 3, 3, 64, groups=2)
     x = ops.pack_signed(np.zeros((18, 32), np.float32), 32)
@@ -299,9 +324,8 @@ def test_filters_that_do_not_fit_the_groups() -> None:
 
 def test_a_shape_must_be_one() -> None:
     x = ops.pack_signed(np.zeros((9, 64), np.float32), 64)
-    for call in (ops.im2col,):
-        with pytest.raises(TypeError, match="^shape: expected a ConvShape, got tuple"):
-            call(*x, 64, (1, 3, 3, 64))  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"^shape: expected a ConvShape, got tuple"):
+        ops.im2col(*x, 64, (1, 3, 3, 64))  # type: ignore[arg-type]
 
 
 def test_the_oracle_knows_padding() -> None:
@@ -311,5 +335,7 @@ def test_the_oracle_knows_padding() -> None:
     w = np.array([[1.0, 3.0]], np.float32)  # binarized: scale 2, signs + +
     for beta, wanted in ((1, [6.0, -10.0, -4.0]), (2, [4.0, 0.0, -8.0])):
         packed = reference.pack_signed(x, 1)
-        y = reference_conv.conv2d_signed(*packed, beta, shape, *reference.pack_signed(w, beta), beta)
+        y = reference_conv.conv2d_signed(
+            *packed, beta, shape, *reference.pack_signed(w, beta), beta
+        )
         assert y.reshape(-1).tolist() == wanted

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from meshd.bits import layout
+from meshd.bits.conv import ConvShape
 
 Arguments = dict[str, Any]
 Array = npt.NDArray[Any]
@@ -94,6 +95,46 @@ def backward_planes(s: Shape) -> Arguments:
 def product_floats(s: Shape) -> Arguments:
     cut = {"beta_w": s.beta, "k": s.k, "threads": 2}
     return {"x": floats(2, s.k), **packed(s, "w_"), **cut, "out": zeros(2, s.rows)}
+
+
+def conv_shape(s: Shape) -> ConvShape:
+    """Images and a kernel over them; their cuts are a channel, or the window."""
+    return ConvShape(s.rows, 3, 4, max(s.k, 1), kernel=(3, 2), stride=(1, 2), padding=(1, 0))
+
+
+def conv_cuts(s: Shape) -> tuple[int, int]:
+    """beta_a, and the segments that a row of the image has."""
+    channels = conv_shape(s).channels
+    beta = s.beta if channels % s.beta == 0 else 1 if s.beta < 8 else 10**6
+    return beta, layout.segments(channels, beta)
+
+
+def packed_image(s: Shape) -> Arguments:
+    shape, (beta, segments) = conv_shape(s), conv_cuts(s)
+    words, scales = bits(shape.rows, layout.words(shape.channels)), floats(shape.rows, segments)
+    return {"x_words": words, "x_scales": scales, "beta_a": beta, "shape": shape}
+
+
+def filters(s: Shape) -> Arguments:
+    k, (beta, _) = conv_shape(s).k, conv_cuts(s)
+    scales = floats(5, layout.segments(k, beta))
+    return {"w_words": bits(5, layout.words(k)), "w_scales": scales, "beta_w": beta}
+
+
+def conv2d(s: Shape) -> Arguments:
+    out = zeros(s.rows, *conv_shape(s).out_size, 5)
+    return {**packed_image(s), **filters(s), "threads": 1, "out": out}
+
+
+def prepare_conv2d(s: Shape) -> Arguments:
+    return {**filters(s), "beta_a": conv_cuts(s)[0], "shape": conv_shape(s), "threads": 1}
+
+
+def im2col(s: Shape) -> Arguments:
+    shape, (beta, _) = conv_shape(s), conv_cuts(s)
+    words = bits(shape.windows, layout.words(shape.k))
+    scales = zeros(shape.windows, shape.k // min(beta, shape.channels))
+    return {**packed_image(s), "threads": 1, "out_words": words, "out_scales": scales}
 
 
 def carry_binarize(s: Shape) -> Arguments:
@@ -180,6 +221,11 @@ CALLS: dict[str, Callable[[Shape], Arguments]] = {
     "binarized_product_unipolar": binarized_product,
     "prepare_signed": prepare,
     "prepare_unipolar": prepare,
+    "conv2d_signed": conv2d,
+    "conv2d_unipolar": conv2d,
+    "prepare_conv2d_signed": prepare_conv2d,
+    "prepare_conv2d_unipolar": prepare_conv2d,
+    "im2col": im2col,
     "backward_exact": backward,
     "backward_int8": backward_int8,
     "backward_planes": backward_planes,
@@ -246,5 +292,5 @@ NUMBERS = [
     (op, name)
     for op in CALLS
     for name, value in valid(op).items()
-    if not isinstance(value, np.ndarray)
+    if isinstance(value, int | float)
 ]
