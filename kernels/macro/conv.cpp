@@ -58,7 +58,7 @@ int multiply_groups(conv_rows *rows, row_product product, const packed_matrix &w
     const tile_plan &plan = product.plan;
     rows->signs = signs;
     product.a = {rows, g.pixels, rows->records ? lay_out_records : lay_out_packed,
-                 signs ? add_to_start : nullptr};
+                 signs ? add_to_start : nullptr, nullptr, 0, false};
     for (rows->group = 0; rows->group < g.groups; ++rows->group) {
         rows->w = group_of(g, w, rows->group);
         product.columns = rows->w.rows;
