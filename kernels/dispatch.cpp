@@ -18,6 +18,7 @@
 #endif
 #if MESHD_HAVE_AVX512BW
 #include "avx512bw/backward.h"
+#include "avx512bw/product.h"
 #include "avx512bw/stream.h"
 #endif
 #if MESHD_HAVE_AVX512
@@ -60,6 +61,7 @@ void overlay_avx2(kernel_table *table) {
 void overlay_avx512bw(kernel_table *table) {
     overlay_avx2(table);
     meshd_overlay_stream_avx512bw(&table->stream);
+    meshd_overlay_product_avx512bw(&table->product);
     meshd_overlay_backward_avx512bw(&table->backward);
 }
 #endif

@@ -59,7 +59,9 @@ inline floats load_floats(const void *p) { return _mm256_load_ps((const float *)
 inline floats load_out(const float *p) { return _mm256_loadu_ps(p); }
 inline void store_floats(float *p, floats x) { _mm256_store_ps(p, x); }
 inline void store_out(float *p, floats x) { _mm256_storeu_ps(p, x); }
-inline floats broadcast_float(const uint32_t *p) { return _mm256_broadcast_ss((const float *)p); }
+inline floats broadcast_float(const uint32_t *p) {
+    return _mm256_castsi256_ps(_mm256_set1_epi32((int)*p));
+}
 inline floats as_floats(integers x) { return _mm256_cvtepi32_ps(x); }
 inline floats multiply(floats a, floats b) { return _mm256_mul_ps(a, b); }
 inline floats multiply_add(floats a, floats b, floats c) { return _mm256_fmadd_ps(a, b, c); }

@@ -92,7 +92,8 @@ template <class Coding> void tile_any(const tile_job *job) {
     const uint32_t *a = job->a, *w = job->w;
     for (size_t s = 0; s < job->groups; ++s, a += tile_rows * a_size, w += w_size) {
         counts count;
-        count_segment(tables, (const uint8_t *)a, 4 * a_size, (const uint8_t *)w, job->units, &count);
+        count_segment(tables, (const uint8_t *)a, 4 * a_size, (const uint8_t *)w, job->units,
+                      &count);
         const uint32_t *alpha_w = w + job->units * tile_columns;
         for (int r = 0; r < tile_rows; ++r) {
             const uint32_t *alpha_a = a + (size_t)r * a_size + job->units;

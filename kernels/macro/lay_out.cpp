@@ -45,10 +45,11 @@ float factor_of_a(const tile_plan &plan, tile_kind kind) {
     return is_part(kind) ? 1.0f : -2.0f;
 }
 
-// 16 bits as four bytes of four, the first in the lowest.
-uint32_t as_nibbles(uint64_t bits) {
-    bits = (bits | bits << 8) & 0x00ff00ffu;
-    return (uint32_t)((bits | bits << 4) & 0x0f0f0f0fu);
+// 32 bits as eight bytes of four, the first in the lowest.
+uint64_t as_nibbles(uint64_t bits) {
+    bits = (bits | bits << 16) & 0x0000ffff0000ffffu;
+    bits = (bits | bits << 8) & 0x00ff00ff00ff00ffu;
+    return (bits | bits << 4) & 0x0f0f0f0f0f0f0f0fu;
 }
 
 // One row of a packed matrix.
@@ -79,8 +80,17 @@ struct row_reader {
 void lay_out_row_units(const tile_plan &plan, word_form form, const row_reader &row, size_t begin,
                        size_t length, size_t units, uint32_t *to) {
     if (plan.layout == LAYOUT_NIBBLES)
-        row.segment(begin, length, 16, units,
-                    [&](size_t i, uint64_t bits) { to[i] = as_nibbles(bits) << 4; });
+        row.segment(begin, length, 64, quotient_up(units, 4), [&](size_t i, uint64_t word) {
+            const uint64_t low = as_nibbles(word & 0xffffffffu) << 4;
+            const uint64_t high = as_nibbles(word >> 32) << 4;
+            const uint32_t unit[4] = {(uint32_t)low, (uint32_t)(low >> 32), (uint32_t)high,
+                                      (uint32_t)(high >> 32)};
+            const size_t count = smaller(4, units - 4 * i);
+            if (count == 4)
+                memcpy(to + 4 * i, unit, sizeof unit);
+            else
+                memcpy(to + 4 * i, unit, count * sizeof *unit);
+        });
     else if (units == 1)
         to[0] = (uint32_t)bits_at(row.words, begin, 32);
     else
@@ -97,7 +107,7 @@ void lay_out_column_units(const tile_plan &plan, const row_reader &row, size_t b
     const size_t columns = plan.columns;
     if (plan.layout == LAYOUT_NIBBLES)
         row.segment(begin, length, 16, units, [&](size_t i, uint64_t bits) {
-            const uint32_t nibbles = as_nibbles(bits);
+            const uint32_t nibbles = (uint32_t)as_nibbles(bits);
             uint8_t *byte = (uint8_t *)(to + i * columns) + c;
             for (int n = 0; n < 4; ++n, byte += columns) *byte = (uint8_t)(nibbles >> (8 * n));
         });
