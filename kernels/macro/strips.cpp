@@ -43,7 +43,12 @@ void transpose(const float *from, size_t rows, size_t columns, size_t from_strid
     typedef float four __attribute__((vector_size(16)));
     constexpr size_t side = 4;
     const size_t whole_rows = rows / side * side, whole_columns = columns / side * side;
-    for (size_t r = 0; r < whole_rows; r += side)
+    constexpr size_t ahead = 16; // rows may be pages apart, where no processor guesses the next
+    for (size_t r = 0; r < whole_rows; r += side) {
+        if (r + ahead + side <= rows)
+            for (size_t i = r + ahead; i < r + ahead + side; ++i)
+                for (size_t c = 0; c < columns; c += 16)
+                    __builtin_prefetch(from + i * from_stride + c);
         for (size_t c = 0; c < whole_columns; c += side) {
             four a[side];
             for (size_t i = 0; i < side; ++i)
@@ -59,6 +64,7 @@ void transpose(const float *from, size_t rows, size_t columns, size_t from_strid
             for (size_t i = 0; i < side; ++i)
                 memcpy(to + (c + i) * to_stride + r, &a[i], sizeof a[i]);
         }
+    }
     for (size_t r = 0; r < rows; ++r)
         for (size_t c = r < whole_rows ? whole_columns : 0; c < columns; ++c)
             to[c * to_stride + r] = from[r * from_stride + c];
