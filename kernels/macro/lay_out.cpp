@@ -119,20 +119,61 @@ void lay_out_column_units(const tile_plan &plan, const row_reader &row, size_t b
         });
 }
 
+// The alphas of a row, segment by segment of the finer cut: no division in the loop.
+struct alpha_walk {
+    const float *at;
+    size_t per_scale, left; // finer segments that one scale serves, that this one still serves
+
+    alpha_walk(const tile_plan &plan, const row_reader &row)
+        : at(row.scales),
+          per_scale(row.beta % plan.fine ? plan.k : row.beta / plan.fine), left(per_scale) {}
+
+    float next() {
+        const float alpha = *at;
+        if (--left == 0) {
+            ++at;
+            left = per_scale;
+        }
+        return alpha;
+    }
+};
+
+inline void put_word(uint32_t *to, uint64_t pair) {
+    to[0] = (uint32_t)pair;
+    to[1] = (uint32_t)(pair >> 32);
+}
+
+// The units of the full groups of a row, where they are whole words or halves of them.
+void lay_out_row_words(const tile_plan &plan, const uint64_t *word, size_t step, uint32_t *to) {
+    const word_form form = form_of_a(plan);
+    if (plan.group_units == 1)
+        for (size_t g = 0; g < plan.groups; ++g, to += step)
+            *to = (uint32_t)(word[g / 2] >> (32 * (g % 2)));
+    else
+        for (size_t g = 0; g < plan.groups; ++g, to += step)
+            for (size_t u = 0; u < plan.group_units; u += 2) put_word(to + u, formed(*word++, form));
+}
+
+bool by_words(const tile_plan &plan) {
+    return plan.layout == LAYOUT_UNITS && (plan.kind != TILE_ANY || plan.fine % 64 == 0);
+}
+
 // A row of a tile. `to` moves by plan.a_group * plan.rows from group to group.
 void lay_out_row(const tile_plan &plan, const row_reader &row, uint32_t *to) {
     const size_t step = plan.rows * plan.a_group, units = plan.group_units;
-    const size_t length = plan.group_segments * plan.fine;
-    const word_form form = form_of_a(plan);
+    const size_t segments = plan.group_segments, length = segments * plan.fine;
     const float factor = factor_of_a(plan, plan.kind);
+    const bool whole_words = by_words(plan);
+    if (whole_words) lay_out_row_words(plan, row.words, step, to);
+    alpha_walk alpha(plan, row);
     for (size_t g = 0; g < plan.groups; ++g, to += step) {
-        lay_out_row_units(plan, form, row, g * length, length, units, to);
-        for (size_t s = 0; s < plan.group_segments; ++s) {
-            const size_t at = g * length + s * plan.fine;
-            to[units + s] = as_unit(factor * row.alpha(at));
-            if (plan.coding == MESHD_UNIPOLAR)
-                to[units + plan.group_segments + s] = (uint32_t)ones_in(row.words, at, plan.fine);
-        }
+        if (!whole_words)
+            lay_out_row_units(plan, form_of_a(plan), row, g * length, length, units, to);
+        for (size_t s = 0; s < segments; ++s) to[units + s] = as_unit(factor * alpha.next());
+        if (plan.coding == MESHD_UNIPOLAR)
+            for (size_t s = 0; s < segments; ++s)
+                to[units + segments + s] =
+                    (uint32_t)ones_in(row.words, g * length + s * plan.fine, plan.fine);
     }
 }
 
@@ -203,13 +244,12 @@ void lay_out_panel(const tile_plan &plan, const packed_matrix *w, size_t first, 
     const size_t count = smaller(plan.columns, w->rows - first);
     const size_t length = plan.group_segments * plan.fine;
     if (count < plan.columns) memset(to, 0, plan.columns * plan.w_units() * sizeof *to);
-    const bool by_words =
-        plan.layout == LAYOUT_UNITS && (plan.kind != TILE_ANY || plan.fine % 64 == 0);
-    if (by_words) lay_out_units(plan, w, first, count, to);
+    const bool whole_words = by_words(plan);
+    if (whole_words) lay_out_units(plan, w, first, count, to);
     lay_out_alphas(plan, w, first, count, to);
     for (size_t c = 0; c < count; ++c) {
         const row_reader row(w, first + c, plan.k);
-        if (!by_words)
+        if (!whole_words)
             for (size_t g = 0; g < plan.groups; ++g)
                 lay_out_column_units(plan, row, g * length, length, plan.group_units,
                                      to + g * plan.w_group * plan.columns, c);

@@ -17,6 +17,7 @@ namespace {
 
 // Of A in a task: parts of a second-level cache. Laid out, and what is fetched for the next one.
 constexpr size_t block_bytes = 1 << 17, fetched_bytes = 1 << 18;
+constexpr size_t least_tiles = 8; // of a task: a panel comes from further away than a tile
 constexpr size_t most_columns = 128, most_tile_floats = 8 * most_columns;
 constexpr size_t line_bytes = 64, line_floats = 16; // of a cache line
 
@@ -43,7 +44,8 @@ struct upcoming {
 
     upcoming(const row_source &a, size_t first, size_t rows, size_t turns)
         : at((const char *)a.memory + smaller(first, a.rows) * a.row_bytes),
-          end((const char *)a.memory + smaller(first + rows, a.rows) * a.row_bytes),
+          end(at + smaller((smaller(first + rows, a.rows) - smaller(first, a.rows)) * a.row_bytes,
+                           fetched_bytes)),
           step(quotient_up(quotient_up((size_t)(end - at), turns), line_bytes) * line_bytes) {}
 
     void fetch_some() {
@@ -174,9 +176,10 @@ void cut(multiplication *m, size_t threads) {
     const size_t panels = quotient_up(m->columns, m->plan.columns);
     const size_t tile_bytes = m->plan.rows * m->plan.a_units() * sizeof(uint32_t) + 1;
     m->block_tiles = block_bytes / tile_bytes + 1;
-    if (m->a.row_bytes > 0)
-        m->block_tiles =
-            smaller(m->block_tiles, fetched_bytes / (m->plan.rows * m->a.row_bytes) + 1);
+    if (m->a.row_bytes > 0) {
+        const size_t fetched = fetched_bytes / (m->plan.rows * m->a.row_bytes) + 1;
+        m->block_tiles = smaller(m->block_tiles, fetched < least_tiles ? least_tiles : fetched);
+    }
     if (threads > 1 && m->block_tiles > tiles / (4 * threads))
         m->block_tiles = quotient_up(tiles, 4 * threads);
     const size_t blocks = quotient_up(tiles, m->block_tiles);

@@ -38,7 +38,7 @@ from meshd.bits import ops
 from meshd.hbnn.binarize import Coding, binarize
 from meshd.hbnn.gradient import Factor, kept_bits, product_with_bits
 
-# Each segment costs the kernels a conversion and a multiplication, so short ones cost them most. One
+# Each segment costs the kernels a conversion and a multiplication: short ones cost them most. One
 # core with AVX-512, GOPS at 1024 x 1024 x 1024, where a float32 product has 95 to 105: beta 8 280,
 # 16 540, 64 1400, 256 1900. Below 8 a segment is padded to 64 elements.
 SHORTEST_NATIVE_SEGMENT = 8
