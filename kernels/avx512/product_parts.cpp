@@ -128,7 +128,7 @@ template <class Coding, int beta> void tile(const tile_job *job) {
         MESHD_UNROLL for (int r = 0; r < tile_rows; ++r)
             parts_step<Coding, beta>::run(sum[r], unit, alpha_w, table, a + r * a_size);
     }
-    MESHD_UNROLL for (int r = 0; r < tile_rows; ++r) store_row(job->out + r * job->stride, sum[r]);
+    MESHD_UNROLL for (int r = 0; r < tile_rows; ++r) store_out(job, r, sum[r]);
 }
 
 } // namespace

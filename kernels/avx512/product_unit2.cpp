@@ -79,7 +79,7 @@ template <class Coding> void tile(const tile_job *job) {
         MESHD_UNROLL for (int r = 0; r < tile_rows; ++r)
             Coding::step(sum[r], w0, w1, alpha_w, a + r * a_size);
     }
-    MESHD_UNROLL for (int r = 0; r < tile_rows; ++r) store_row(job->out + r * job->stride, sum[r]);
+    MESHD_UNROLL for (int r = 0; r < tile_rows; ++r) store_out(job, r, sum[r]);
 }
 
 } // namespace

@@ -43,6 +43,25 @@ inline void store_row(float *p, const alphas &x) {
     _mm512_storeu_ps(p + lanes, x.high);
 }
 
+inline void store_row_past_caches(float *p, const alphas &x) {
+    _mm512_stream_ps(p, x.low);
+    _mm512_stream_ps(p + lanes, x.high);
+}
+inline void store_out(const tile_job *job, int r, const alphas &x) {
+    if (job->past_caches)
+        store_row_past_caches(job->out + (size_t)r * job->stride, x);
+    else
+        store_row(job->out + (size_t)r * job->stride, x);
+}
+/* The macro kernel has asked for the lines of out; now they come from the second level. */
+inline void fetch_out(const tile_job *job) {
+    if (job->past_caches) return;
+    MESHD_UNROLL for (int r = 0; r < tile_rows; ++r) {
+        _mm_prefetch((const char *)(job->out + (size_t)r * job->stride), _MM_HINT_T0);
+        _mm_prefetch((const char *)(job->out + (size_t)r * job->stride + lanes), _MM_HINT_T0);
+    }
+}
+
 inline float alpha_at(const uint32_t *p) {
     return _mm_cvtss_f32(_mm_castsi128_ps(_mm_cvtsi32_si128((int)*p)));
 }
@@ -58,6 +77,7 @@ struct sums_of_segment {
     size_t from_stride;
     float *to;
     size_t to_stride;
+    bool past_caches = false;
 
     sums_of_segment(const tile_job *job, sums_between &between, size_t segment)
         : from(between.tile), from_stride(tile_columns), to(between.tile), to_stride(tile_columns) {
@@ -65,9 +85,11 @@ struct sums_of_segment {
             from = job->start;
             from_stride = job->start_stride;
         }
+        if (segment + 2 == job->groups) fetch_out(job);
         if (segment + 1 == job->groups) {
             to = job->out;
             to_stride = job->stride;
+            past_caches = job->past_caches;
         }
     }
     /* to[r] = fma(alpha_a, alpha_w * (float)dot, from[r]) */
@@ -76,8 +98,12 @@ struct sums_of_segment {
         const __m512 low = _mm512_mul_ps(alpha_w.low, _mm512_cvtepi32_ps(dot.low));
         const __m512 high = _mm512_mul_ps(alpha_w.high, _mm512_cvtepi32_ps(dot.high));
         const alphas sum = load_row(from + r * from_stride);
-        store_row(to + r * to_stride, {_mm512_fmadd_ps(alpha_a, low, sum.low),
-                                       _mm512_fmadd_ps(alpha_a, high, sum.high)});
+        const alphas after = {_mm512_fmadd_ps(alpha_a, low, sum.low),
+                              _mm512_fmadd_ps(alpha_a, high, sum.high)};
+        if (past_caches)
+            store_row_past_caches(to + r * to_stride, after);
+        else
+            store_row(to + r * to_stride, after);
     }
 };
 

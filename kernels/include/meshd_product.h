@@ -65,7 +65,9 @@ enum tile_layout { LAYOUT_UNITS = 0, LAYOUT_NIBBLES = 1 };
  *      all columns. Aligned to 64 bytes.
  *   start: rows x columns, what the sums begin with; row r at start + r * start_stride (0: one row for
  *      all);
- *   out: rows x columns, row r at out + r * stride; written. */
+ *   out: rows x columns, row r at out + r * stride; written.
+ *   past_caches: out is too large to stay in a cache, and its rows here are aligned to 64 bytes: the
+ *      stores may go straight to memory. */
 struct tile_job {
     const uint32_t *a;
     const uint32_t *w;
@@ -76,6 +78,7 @@ struct tile_job {
     size_t start_stride;
     float *out;
     size_t stride;
+    int past_caches;
 };
 
 struct tile_kernel {

@@ -17,6 +17,7 @@ namespace {
 
 // Of A in a task: parts of a second-level cache. Laid out, and what is fetched for the next one.
 constexpr size_t block_bytes = 1 << 17, fetched_bytes = 1 << 18;
+constexpr size_t cached_bytes = 1 << 23; // of out: what one product may take of a shared cache
 constexpr size_t least_tiles = 8; // of a task: a panel comes from further away than a tile
 constexpr size_t most_columns = 128, most_tile_floats = 8 * most_columns;
 constexpr size_t line_bytes = 64, line_floats = 16; // of a cache line
@@ -58,9 +59,13 @@ struct upcoming {
 
 struct multiplication : row_product {
     size_t block_tiles = 1, chunk_panels = 1, chunks = 1;
+    bool past_caches;
     std::atomic<bool> no_memory{false};
 
-    explicit multiplication(const row_product &product) : row_product(product) {}
+    explicit multiplication(const row_product &product)
+        : row_product(product),
+          past_caches(a.rows * columns * sizeof *out > cached_bytes && stride % line_floats == 0 &&
+                      (uintptr_t)out % line_bytes == 0 && stride != plan.columns) {}
 
     // One pass over the full groups, one for each rest segment: the last writes to where the sums
     // belong, the others to `between`.
@@ -68,12 +73,14 @@ struct multiplication : row_product {
                   size_t start_stride, float *to, size_t to_stride) const {
         alignas(64) float between[most_tile_floats];
         tile_job job = {a_tile, panel, plan.groups, plan.group_units, plan.padding(plan.group_units, plan.fine),
-                        start,  start_stride, between, plan.columns};
+                        start,  start_stride, between, plan.columns, 0};
+        const auto ends_here = [&] {
+            job.out = to;
+            job.stride = to_stride;
+            job.past_caches = past_caches && to_stride == stride;
+        };
         if (plan.groups > 0) {
-            if (plan.rest == 0) {
-                job.out = to;
-                job.stride = to_stride;
-            }
+            if (plan.rest == 0) ends_here();
             kernels->tile[plan.coding][plan.kind].run(&job);
         }
         job.a += plan.groups * plan.rows * plan.a_group;
@@ -85,10 +92,7 @@ struct multiplication : row_product {
                 job.start = between;
                 job.start_stride = plan.columns;
             }
-            if (i + 1 == plan.rest) {
-                job.out = to;
-                job.stride = to_stride;
-            }
+            if (i + 1 == plan.rest) ends_here();
             job.padding = plan.padding(plan.rest_units, plan.rest_length(i));
             kernels->tile[plan.coding][TILE_ANY].run(&job);
             job.a += plan.rows * plan.a_rest;
@@ -125,7 +129,7 @@ struct multiplication : row_product {
             start = own_start;
             start_stride = plan.columns;
         }
-        fetch_ahead(to, rows);
+        if (!past_caches) fetch_ahead(to, rows);
         if (plan.k > 0 && rows == plan.rows && count == plan.columns) {
             run_tile(a_tile, panel, start, start_stride, to, stride);
             return;
@@ -164,6 +168,8 @@ struct multiplication : row_product {
                 multiply_tile(block + t * size, (first + t) * plan.rows, column, start);
             }
         }
+        // Stores past the caches are ordered like no others: they end before the task does.
+        std::atomic_thread_fence(std::memory_order_seq_cst);
         free(block);
     }
 };
