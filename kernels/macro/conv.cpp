@@ -2,12 +2,11 @@
 // arithmetic but the scale of a window and the start of a padded one is the tile kernels'.
 #include <stdlib.h>
 
-#include "bits.h"
+#include <optional>
+
 #include "conv_rows.h"
 
 namespace {
-
-size_t smaller(size_t a, size_t b) { return a < b ? a : b; }
 
 // Filters of one group.
 packed_matrix group_of(const conv_geometry &g, const packed_matrix &w, size_t group) {
@@ -16,60 +15,54 @@ packed_matrix group_of(const conv_geometry &g, const packed_matrix &w, size_t gr
     return {w.words + group * rows * words, w.scales + group * rows * scales, rows, w.beta};
 }
 
-constexpr size_t at_once = 64; // filters
-
-// What the sum of a window of one segment lacks where taps are padded: alpha_a * (alpha_w * S).
-void add_to_window(const conv_rows &rows, const conv_window &window, size_t column, size_t columns,
-                   float *to) {
-    int32_t sums[at_once] = {0};
-    window.each_padded([&](size_t tap) {
-        const int32_t *more = rows.signs + tap * rows.w.rows + column;
-        for (size_t c = 0; c < columns; ++c) sums[c] += more[c];
-    });
-    const float alpha = window.mean(rows.x->scales, rows.group);
-    const float *alphas = rows.w.scales + column;
-    for (size_t c = 0; c < columns; ++c) to[c] += alpha * (alphas[c] * (float)sums[c]);
-}
-
-void add_to_start(const void *context, size_t row, size_t count, size_t column, size_t columns,
+void add_to_start(const void *context, size_t row, size_t rows, size_t column, size_t columns,
                   float *to, size_t stride) {
-    const conv_rows &rows = *(const conv_rows *)context;
-    conv_window window(rows.g, row);
-    for (size_t r = 0; r < count; ++r, to += stride, window.next()) {
-        if (window.taps_inside() == rows.g.taps) continue;
-        for (size_t c = 0; c < columns; c += at_once)
-            add_to_window(rows, window, column + c, smaller(at_once, columns - c), to + c);
-    }
-}
-
-void sum_signs(const conv_geometry &g, const packed_matrix &w, int32_t *sums) {
-    const size_t words = (g.k + 63) / 64;
-    for (size_t tap = 0; tap < g.taps; ++tap)
-        for (size_t n = 0; n < w.rows; ++n) {
-            const int32_t ones = ones_in(w.words + n * words, tap * g.tap_channels, g.tap_channels);
-            *sums++ = 2 * ones - (int32_t)g.tap_channels;
-        }
+    ((const conv_rows *)context)->starts->add(row, rows, column, columns, to, stride);
 }
 
 // All groups, one after the other: of their `product` only the plan and the stride are the same.
-int multiply_groups(conv_rows *rows, row_product product, const packed_matrix &w, int32_t *signs,
-                    size_t threads) {
+int multiply_groups(conv_rows *rows, row_product product, const packed_matrix &w,
+                    padded_starts *starts, size_t threads) {
     const conv_geometry &g = rows->g;
     const tile_plan &plan = product.plan;
-    rows->signs = signs;
+    rows->starts = starts;
     product.a = {rows, g.pixels, rows->records ? lay_out_records : lay_out_packed,
-                 signs ? add_to_start : nullptr, nullptr, 0, false};
+                 starts ? add_to_start : nullptr, nullptr, 0, false};
     for (rows->group = 0; rows->group < g.groups; ++rows->group) {
-        rows->w = group_of(g, w, rows->group);
-        product.columns = rows->w.rows;
-        if (signs) sum_signs(g, rows->w, signs);
+        const packed_matrix filters = group_of(g, w, rows->group);
+        product.columns = filters.rows;
+        if (starts) starts->begin_group(rows->group, filters, threads);
         if (multiply_rows(product, threads) == MESHD_NO_MEMORY) return MESHD_NO_MEMORY;
-        const size_t panels = (product.columns + plan.columns - 1) / plan.columns;
+        const size_t panels = (filters.rows + plan.columns - 1) / plan.columns;
         product.panels += panels * plan.columns * plan.w_units();
-        product.out += product.columns;
-        if (product.bias) product.bias += product.columns;
+        product.out += filters.rows;
+        if (product.bias) product.bias += filters.rows;
     }
     return MESHD_OK;
+}
+
+// Signed windows of one segment: the bits of padded taps mean -1.
+bool lacks_padded_taps(const conv_rows &rows, meshd_coding coding) {
+    return rows.scales == SCALE_OF_WINDOW && coding == MESHD_SIGNED && rows.g.is_padded();
+}
+
+int multiply_windows(conv_rows *rows, const row_product &product, const packed_matrix &w,
+                     size_t threads) {
+    uint32_t *records = nullptr;
+    if (has_records(*rows, product.plan) &&
+        !(records = make_records(rows, product.plan, threads)))
+        return MESHD_NO_MEMORY;
+    int status;
+    try {
+        std::optional<padded_starts> starts;
+        if (lacks_padded_taps(*rows, product.plan.coding))
+            starts.emplace(rows->g, rows->x, w.rows / rows->g.groups);
+        status = multiply_groups(rows, product, w, starts ? &*starts : nullptr, threads);
+    } catch (const std::bad_alloc &) {
+        status = MESHD_NO_MEMORY;
+    }
+    free(records);
+    return status;
 }
 
 // A kernel of one tap that sees each pixel once: the image's rows are the windows.
@@ -108,26 +101,14 @@ extern "C" int meshd_conv(const product_kernels *kernels, const conv_shape *shap
         return meshd_product(kernels, x, w, panels, g.k, coding, bias, threads, out);
     const tile_plan plan = make_tile_plan(kernels, g.k, beta_a, w->beta, coding);
     conv_rows rows = make_conv_rows(g, x, beta_a, plan.fine);
-    uint32_t *own = nullptr, *records = nullptr;
-    int32_t *signs = nullptr;
-    bool has_memory = true;
+    uint32_t *own = nullptr;
     if (!panels) {
-        own = new_units(meshd_conv_panel_units(kernels, shape, w, beta_a, coding));
-        has_memory = own != nullptr;
-        if (own) meshd_conv_prepare(kernels, shape, w, beta_a, coding, threads, own);
-        panels = own;
-    }
-    if (has_memory && has_records(rows, plan))
-        has_memory = (records = make_records(&rows, plan, threads)) != nullptr;
-    if (has_memory && rows.scales == SCALE_OF_WINDOW && coding == MESHD_SIGNED && g.is_padded()) {
-        signs = (int32_t *)malloc(g.taps * (w->rows / g.groups) * sizeof *signs);
-        has_memory = signs != nullptr;
+        panels = own = new_units(meshd_conv_panel_units(kernels, shape, w, beta_a, coding));
+        if (!own) return MESHD_NO_MEMORY;
+        meshd_conv_prepare(kernels, shape, w, beta_a, coding, threads, own);
     }
     const row_product product = {kernels, plan, {}, 0, panels, bias, out, w->rows};
-    const int status =
-        has_memory ? multiply_groups(&rows, product, *w, signs, threads) : MESHD_NO_MEMORY;
-    free(signs);
-    free(records);
+    const int status = multiply_windows(&rows, product, *w, threads);
     free(own);
     return status;
 }

@@ -54,7 +54,7 @@ void expand(void *context, size_t task) {
 
 conv_rows make_conv_rows(const conv_geometry &g, const packed_matrix *x, size_t beta_a,
                          size_t fine) {
-    conv_rows rows = {g, x, SCALES_OF_PIXELS, x->beta, 0, {}, nullptr, {}, nullptr};
+    conv_rows rows = {g, x, SCALES_OF_PIXELS, x->beta, 0, nullptr, {}, nullptr};
     if (beta_a <= g.tap_channels) return rows;
     rows.scales = fine == g.k ? SCALE_OF_WINDOW : SCALES_OF_TAPS;
     rows.beta = fine == g.k ? g.k : g.tap_channels;

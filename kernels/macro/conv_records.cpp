@@ -41,27 +41,30 @@ void fill_table(const conv_rows &rows, const tile_plan &plan, conv_window *windo
     }
 }
 
-// n uint32_t to each place, one behind the other; a constant n is worth a fifth of the copy's time.
+// `size` uint32_t of each of `count` records, one behind the other. n: size where it is known, which
+// is worth half of the copy's time; else 0.
 template <size_t n>
-uint32_t *copy_groups(const uint32_t *const *from, size_t rows, size_t offset, size_t size,
-                      uint32_t *to) {
-    for (size_t r = 0; r < rows; ++r, to += n ? n : size)
-        memcpy(to, from[r] + offset, (n ? n : size) * sizeof *to);
+uint32_t *copy_parts(const uint32_t *const *from, size_t count, size_t step, size_t offset,
+                     size_t size, uint32_t *to) {
+    for (size_t i = 0; i < count; ++i, from += step, to += n ? n : size)
+        memcpy(to, *from + offset, (n ? n : size) * sizeof *to);
     return to;
 }
 
-using copy = uint32_t *(*)(const uint32_t *const *, size_t, size_t, size_t, uint32_t *);
+using copy = decltype(&copy_parts<0>);
 
 copy copy_of(size_t size) {
     switch (size) {
-    case 2: return copy_groups<2>;
-    case 3: return copy_groups<3>;
-    case 4: return copy_groups<4>;
-    case 5: return copy_groups<5>;
-    case 6: return copy_groups<6>;
-    case 9: return copy_groups<9>;
-    case 10: return copy_groups<10>;
-    default: return copy_groups<0>;
+    case 2: return copy_parts<2>;
+    case 3: return copy_parts<3>;
+    case 4: return copy_parts<4>;
+    case 5: return copy_parts<5>;
+    case 6: return copy_parts<6>;
+    case 8: return copy_parts<8>;
+    case 9: return copy_parts<9>;
+    case 10: return copy_parts<10>;
+    case 16: return copy_parts<16>;
+    default: return copy_parts<0>;
     }
 }
 
@@ -70,7 +73,7 @@ void put_groups(const conv_rows &rows, const tile_plan &plan, table from, uint32
     const copy copy_one = copy_of(plan.a_group);
     for (size_t tap = 0; tap < rows.g.taps; ++tap)
         for (size_t g = 0; g < rows.record_plan.groups; ++g)
-            to = copy_one(from + tap * plan.rows, plan.rows, g * plan.a_group, plan.a_group, to);
+            to = copy_one(from + tap * plan.rows, plan.rows, 1, g * plan.a_group, plan.a_group, to);
 }
 
 float as_float(uint32_t unit) {
@@ -81,14 +84,14 @@ float as_float(uint32_t unit) {
 
 // One segment a window: the units of all taps, the alpha, and in unipolar coding the ones of all.
 // Records hold alphas as the plan wants them, times -1 perhaps: so is the sum.
-void put_window(const conv_rows &rows, const tile_plan &plan, table from, size_t r, size_t inside,
-                uint32_t *to) {
+void put_window(const conv_rows &rows, const tile_plan &plan, copy copy_units,
+                const uint32_t *const *from, size_t inside, uint32_t *to) {
     const size_t units = rows.record_plan.group_units;
+    to = copy_units(from, rows.g.taps, plan.rows, 0, units, to);
     float sum = 0.0f;
     uint32_t ones = 0;
-    for (size_t tap = 0; tap < rows.g.taps; ++tap, to += units) {
-        const uint32_t *record = from[tap * plan.rows + r];
-        memcpy(to, record, units * sizeof *to);
+    for (size_t tap = 0; tap < rows.g.taps; ++tap) {
+        const uint32_t *record = from[tap * plan.rows];
         sum += as_float(record[units]);
         if (plan.coding == MESHD_UNIPOLAR) ones += record[units + 1];
     }
@@ -138,6 +141,7 @@ bool lay_out_records(const void *context, const tile_plan &plan, size_t first, s
     const uint32_t *zero = rows.records + rows.x->rows * rows.record_plan.a_units();
     table from = (table)malloc(rows.g.taps * plan.rows * sizeof *from);
     if (!from) return false;
+    const copy copy_units = copy_of(rows.record_plan.group_units);
     conv_window window(rows.g, first);
     for (size_t t = 0; t < tiles; ++t, first += plan.rows, to += plan.rows * plan.a_units()) {
         const size_t count = smaller(plan.rows, rows.g.pixels - first);
@@ -149,7 +153,7 @@ bool lay_out_records(const void *context, const tile_plan &plan, size_t first, s
         }
         for (size_t r = 0; r < plan.rows; ++r) {
             const size_t inside = r < count ? at.taps_inside() : 0;
-            put_window(rows, plan, from, r, inside, to + r * plan.a_group);
+            put_window(rows, plan, copy_units, from + r, inside, to + r * plan.a_group);
             if (r < count) at.next();
         }
     }

@@ -8,7 +8,7 @@
 #ifndef MESHD_MACRO_CONV_ROWS_H
 #define MESHD_MACRO_CONV_ROWS_H
 
-#include "conv_window.h"
+#include "conv_start.h"
 #include "row_source.h"
 
 /* Which scales a window's row has: those of its pixels; the window's for each tap inside the image
@@ -21,11 +21,10 @@ struct conv_rows {
     const packed_matrix *x;
     window_scales scales;
     size_t beta;             /* of a window's row: the length that one of its scales is for */
-    size_t group;            /* now at work, */
-    packed_matrix w;         /* its filters */
+    size_t group;            /* now at work */
     const uint32_t *records; /* NULL: packed im2col */
     tile_plan record_plan;   /* of a record: a tile of one row */
-    const int32_t *signs;    /* (taps, w.rows) sum of the signs, where padded windows lack them; or NULL */
+    const padded_starts *starts; /* NULL: no sum lacks anything */
 };
 
 /* Rows that all have the scales of x where beta_a <= C, the window's otherwise. */

@@ -21,6 +21,7 @@ struct tap_range {
 
     tap_range(const conv_geometry &g, size_t axis, size_t out_position);
     size_t count() const { return end - first; }
+    bool holds(size_t tap) const { return first <= tap && tap < end; }
 };
 
 /* The window of one output pixel. */
@@ -41,13 +42,6 @@ struct conv_window {
             for (size_t tx = x.first; tx < x.end; ++tx, row += g.dilation[1] * g.groups)
                 see(ty * g.kernel[1] + tx, row);
         }
-    }
-    /* see(tap) for each padded tap. */
-    template <class See> void each_padded(See see) const {
-        for (size_t ty = 0; ty < g.kernel[0]; ++ty)
-            for (size_t tx = 0; tx < g.kernel[1]; ++tx)
-                if (ty < y.first || ty >= y.end || tx < x.first || tx >= x.end)
-                    see(ty * g.kernel[1] + tx);
     }
     /* Its scale where beta_a = k: from the pixels' means, one a row of x. */
     float mean(const float *means, size_t group) const {

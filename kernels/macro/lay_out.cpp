@@ -93,6 +93,12 @@ void lay_out_row_units(const tile_plan &plan, word_form form, const row_reader &
         });
     else if (units == 1)
         to[0] = (uint32_t)bits_at(row.words, begin, 32);
+    else if (begin % 64 == 0 && length % 64 == 0)
+        for (size_t i = 0; i < length / 64; ++i) {
+            const uint64_t pair = formed(row.words[begin / 64 + i], form);
+            to[2 * i] = (uint32_t)pair;
+            to[2 * i + 1] = (uint32_t)(pair >> 32);
+        }
     else
         row.segment(begin, length, 64, units / 2, [&](size_t i, uint64_t word) {
             const uint64_t pair = formed(word, form);
