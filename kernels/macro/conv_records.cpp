@@ -104,8 +104,10 @@ void put_window(const conv_rows &rows, const tile_plan &plan, copy copy_units,
 
 bool has_records(const conv_rows &rows, const tile_plan &plan) {
     const conv_geometry &g = rows.g;
-    // A row that fewer than two windows see is laid out faster where it is needed.
-    if (g.taps < 2 * g.stride[0] * g.stride[1]) return false;
+    // A row that few windows see is laid out faster where it is needed. Measured on Zen 4, 3 x 3, 128
+    // to 128 channels, beta 128 / 64 / K: records are 1.27 / 1.27 / 1.20 times as fast as packed im2col
+    // with stride 1 (9 windows see a row), 1.02 / 0.87 / 0.72 with stride 2, 0.79 / 0.82 / 0.71 with 3.
+    if (g.taps < 4 * g.stride[0] * g.stride[1]) return false;
     if (rows.scales == SCALE_OF_WINDOW) return g.tap_channels % 64 == 0;
     return rows.scales == SCALES_OF_PIXELS &&
            g.tap_channels % (plan.group_segments * plan.fine) == 0;
