@@ -16,6 +16,7 @@ of the binarized image; the definition, to the bit, stands in kernels/include/me
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 
@@ -108,8 +109,8 @@ def conv2d_signed(
     beta_a, beta_w must divide the other or be at least k; see the module for what each may be.
     `panels` are the filters', of `prepare_conv2d_signed`; None lays them out on the way. At most
     `threads` threads work; their number does not change a bit. MemoryError when there is no room
-    for scratch: up to about twice the packed image. Fast where `product_signed` is and C / groups
-    is a multiple of 64; few filters a group leave most of a panel empty (a depthwise convolution is
+    for scratch: up to about twice the packed image. Fast where `product_signed` is, C / groups is a
+    multiple of 64, and a large `out` is aligned to 64 bytes, as it is when not given; few filters a group leave most of a panel empty (a depthwise convolution is
     correct, not fast).
     """
     out = _output(out, shape, w_words)
@@ -236,5 +237,5 @@ def _numbers(shape: ConvShape) -> tuple[int, ...]:
 
 def _output(out: Floats | None, shape: ConvShape, w_words: Words) -> Floats:
     _numbers(shape)
-    filters = length(w_words, 2, "w_words")
-    return np.empty((shape.batch, *shape.out_size, filters), np.float32) if out is None else out
+    size = (shape.batch, *shape.out_size, length(w_words, 2, "w_words"))
+    return aligned(prod(size)).view(np.float32).reshape(size) if out is None else out
