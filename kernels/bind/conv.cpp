@@ -49,7 +49,8 @@ struct shape_argument : conv_shape {
             value_error("kernel: its elements of a group must be fewer than 2^31");
         k = kernel[0] * kernel[1] * tap_channels;
         rows = rows_of(batch, height, width, groups, "pixels");
-        windows = rows_of(batch, meshd_conv_out(this, 0), meshd_conv_out(this, 1), groups, "windows");
+        const size_t out_height = meshd_conv_out(this, 0), out_width = meshd_conv_out(this, 1);
+        windows = rows_of(batch, out_height, out_width, groups, "windows");
     }
 
     void require_fit(size_t axis, size_t size, const char *name) const {

@@ -2,30 +2,31 @@
  * Rules that hold for every function here: meshd_layout.h; the product that they end in:
  * meshd_product.h.
  *
- * Layout. An image is NHWC. Each pixel's channels are cut into `groups` rows of C = channels / groups
- * elements, packed row by row: the packed form of the float array as (batch * height * width * groups,
- * C). A filter is a row of k = kernel[0] * kernel[1] * C elements, the channels of tap (0, 0) first,
- * then those of tap (0, 1), and so on; it sees the channels of one group, and group g has the
- * filters g * F .. (g + 1) * F, F = filters / groups.
+ * Layout. An image is NHWC. Each pixel's channels are cut into `groups` rows of C = channels /
+ * groups elements, packed row by row: the packed form of the float array as (batch * height * width
+ * * groups, C). A filter is a row of k = kernel[0] * kernel[1] * C elements, the channels of tap
+ * (0, 0) first, then those of tap (0, 1), and so on; it sees the channels of one group, and group g
+ * has the filters g * F .. (g + 1) * F, F = filters / groups.
  *
  * A window is the k elements of a group that one output pixel sees. A tap outside the image is
  * *padded*: it contributes 0 to the sum, as in a float convolution with zero padding, though no bit
  * says 0. Windows of an image are ordered by output row, column, then group.
  *
  * Scales. beta_a and beta_w each divide C (segments lie within a tap) or are k (one scale a window,
- * one a filter). With beta_a = k a window's scale is the mean of |x| over its taps inside the image:
- *     alpha = (m[t0] + m[t1] + ...) / (float)count,    m the mean of |x| of a pixel's C elements,
- * ascending over those taps, from +0, each addition rounded; 0 where there are none. So x comes with
- * the scales of its pixels: segments of min(beta_a, C).
+ * one a filter). With beta_a = k a window's scale is the mean of |x| over its taps inside the image,
+ *     alpha = (m[t0] + m[t1] + ...) / (float)count,
+ * m the mean of |x| of a pixel's C elements, ascending over those taps, from +0, each addition
+ * rounded; 0 where there are none. So x comes with the scales of its pixels: segments of
+ * min(beta_a, C).
  *
- * Sum. With segments within taps, out is the product of the windows and the filters, where the alpha
- * of a padded tap is 0: its terms are fma(0, alpha_w * dot, acc). A filter's scale that is NaN or
- * infinite makes it NaN, as 0 * inf does in a float convolution.
- * With beta_a = beta_w = k a window is one segment, in which a padded tap has the bits 0. They mean 0
- * in unipolar coding. In signed coding they mean -1, and dot counts -sum(w) of those taps; S =
+ * Sum. With segments within taps, out is the product of the windows and the filters, where the
+ * alpha of a padded tap is 0: its terms are fma(0, alpha_w * dot, acc). A filter's scale that is
+ * NaN or infinite makes it NaN, as 0 * inf does in a float convolution.
+ * With beta_a = beta_w = k a window is one segment, in which a padded tap has the bits 0. They mean
+ * 0 in unipolar coding. In signed coding they mean -1, and dot counts -sum(w) of those taps; S =
  * sum(w) over the padded taps gives it back, where there are any, before the product's own term:
- *     start = start + alpha_a * (alpha_w * (float)S)                          each operation rounded
- *     out   = fma(alpha_a, alpha_w * (float)dot, start),   dot = (sum over the taps inside) - S. */
+ *     start = start + alpha_a * (alpha_w * (float)S)      each operation rounded
+ *     out   = fma(alpha_a, alpha_w * (float)dot, start)   dot = (sum over the taps inside) - S */
 #ifndef MESHD_CONV_H
 #define MESHD_CONV_H
 

@@ -41,8 +41,8 @@ void fill_table(const conv_rows &rows, const tile_plan &plan, conv_window *windo
     }
 }
 
-// `size` uint32_t of each of `count` records, one behind the other. n: size where it is known, which
-// is worth half of the copy's time; else 0.
+// `size` uint32_t of each of `count` records, one behind the other. n: size where it is known, for
+// the copy is then a move or two; else 0.
 template <size_t n>
 uint32_t *copy_parts(const uint32_t *const *from, size_t count, size_t step, size_t offset,
                      size_t size, uint32_t *to) {
@@ -104,9 +104,9 @@ void put_window(const conv_rows &rows, const tile_plan &plan, copy copy_units,
 
 bool has_records(const conv_rows &rows, const tile_plan &plan) {
     const conv_geometry &g = rows.g;
-    // A row that few windows see is laid out faster where it is needed. Measured on Zen 4, 3 x 3, 128
-    // to 128 channels, beta 128 / 64 / K: records are 1.27 / 1.27 / 1.20 times as fast as packed im2col
-    // with stride 1 (9 windows see a row), 1.02 / 0.87 / 0.72 with stride 2, 0.79 / 0.82 / 0.71 with 3.
+    // A row that few windows see is laid out faster where it is needed. Measured on Zen 4, 3 x 3,
+    // 128 to 128 channels, beta 128 / 64 / K: records are 1.27 / 1.27 / 1.20 times as fast as
+    // packed im2col with stride 1, 1.02 / 0.87 / 0.72 with stride 2, 0.79 / 0.82 / 0.71 with stride 3.
     if (g.taps < 4 * g.stride[0] * g.stride[1]) return false;
     if (rows.scales == SCALE_OF_WINDOW) return g.tap_channels % 64 == 0;
     return rows.scales == SCALES_OF_PIXELS &&

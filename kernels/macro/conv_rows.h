@@ -1,10 +1,11 @@
 /* The two ways from an image to the rows of a product, a row a window of one group.
  *
- *   packed im2col   the windows' words and scales are put together as rows of a packed matrix, a tile
- *                   at a time, and laid out like any others: for every shape;
- *   indirect        each row of the image is laid out once, alone: its *record*. A tile is put together
- *                   from its windows' records through a table of pointers, one for each tap and
- *                   window, padded ones to a record of zeros: where a tap is whole groups of the plan. */
+ *   packed im2col   the windows' words and scales are put together as rows of a packed matrix, a
+ *                   tile at a time, and laid out like any others: for every shape;
+ *   indirect        each row of the image is laid out once, alone: its *record*. A tile is put
+ *                   together from its windows' records through a table of pointers, one for each
+ *                   tap and window, padded ones to a record of zeros: where a tap is whole groups
+ *                   of the plan. */
 #ifndef MESHD_MACRO_CONV_ROWS_H
 #define MESHD_MACRO_CONV_ROWS_H
 

@@ -11,11 +11,16 @@ struct alignas(64) panel_line {
 
 // Taps within words and across them, windows with and without taps inside, strides, groups.
 constexpr conv_shape shapes[] = {
-    {1, 4, 5, 64, {3, 3}, {1, 1}, {1, 1}, {1, 1}, 1},  {2, 3, 3, 128, {3, 3}, {1, 1}, {2, 0}, {1, 1}, 1},
-    {1, 5, 4, 70, {3, 2}, {1, 1}, {1, 1}, {1, 1}, 1},  {1, 6, 5, 48, {2, 3}, {2, 1}, {0, 2}, {1, 2}, 3},
-    {1, 3, 3, 192, {2, 2}, {1, 1}, {1, 1}, {2, 1}, 3}, {1, 3, 2, 96, {1, 1}, {1, 1}, {0, 0}, {1, 1}, 1},
-    {2, 2, 2, 33, {1, 1}, {2, 2}, {1, 1}, {1, 1}, 1},  {1, 2, 2, 64, {2, 2}, {1, 1}, {3, 3}, {3, 3}, 1},
-    {1, 3, 3, 3, {3, 3}, {1, 1}, {1, 1}, {1, 1}, 3},   {0, 3, 3, 64, {3, 3}, {1, 1}, {0, 0}, {1, 1}, 1},
+    {1, 4, 5, 64, {3, 3}, {1, 1}, {1, 1}, {1, 1}, 1},
+    {2, 3, 3, 128, {3, 3}, {1, 1}, {2, 0}, {1, 1}, 1},
+    {1, 5, 4, 70, {3, 2}, {1, 1}, {1, 1}, {1, 1}, 1},
+    {1, 6, 5, 48, {2, 3}, {2, 1}, {0, 2}, {1, 2}, 3},
+    {1, 3, 3, 192, {2, 2}, {1, 1}, {1, 1}, {2, 1}, 3},
+    {1, 3, 2, 96, {1, 1}, {1, 1}, {0, 0}, {1, 1}, 1},
+    {2, 2, 2, 33, {1, 1}, {2, 2}, {1, 1}, {1, 1}, 1},
+    {1, 2, 2, 64, {2, 2}, {1, 1}, {3, 3}, {3, 3}, 1},
+    {1, 3, 3, 3, {3, 3}, {1, 1}, {1, 1}, {1, 1}, 3},
+    {0, 3, 3, 64, {3, 3}, {1, 1}, {0, 0}, {1, 1}, 1},
 };
 
 size_t tap_channels(const conv_shape &s) { return s.channels / s.groups; }
@@ -72,7 +77,8 @@ void conv_of(trial &t, size_t number, size_t filters, size_t beta_a, size_t beta
     if (panels) meshd_conv_prepare(tested, &s, &w, beta_a, coding, threads, panels);
     array<float> got = t.output<float>(pixels(s) * filters), wanted = got;
     t.same("status",
-           meshd_conv(tested, &s, &x.matrix, beta_a, &w, panels, coding, start, threads, got.data()),
+           meshd_conv(tested, &s, &x.matrix, beta_a, &w, panels, coding, start, threads,
+                      got.data()),
            meshd_conv(&t.scalar.product, &s, &x.matrix, beta_a, &w, nullptr, coding, start, 1,
                       wanted.data()));
     t.same("out", got, wanted);

@@ -110,8 +110,8 @@ def conv2d_signed(
     `panels` are the filters', of `prepare_conv2d_signed`; None lays them out on the way. At most
     `threads` threads work; their number does not change a bit. MemoryError when there is no room
     for scratch: up to about twice the packed image. Fast where `product_signed` is, C / groups is a
-    multiple of 64, and a large `out` is aligned to 64 bytes, as it is when not given; few filters a group leave most of a panel empty (a depthwise convolution is
-    correct, not fast).
+    multiple of 64, and a large `out` is aligned to 64 bytes, as it is when not given; few filters a
+    group leave most of a panel empty (a depthwise convolution is correct, not fast).
     """
     out = _output(out, shape, w_words)
     units = units_of(panels, "signed")
