@@ -62,7 +62,7 @@ template <class Coding, int beta> struct parts_step {
         units count = {counts<beta>(Coding::mix(a_unit, unit.low)),
                        counts<beta>(Coding::mix(a_unit, unit.high))};
         MESHD_UNROLL for (int p = 0; p < parts; ++p) {
-            const __m512 alpha_a = _mm512_set1_ps(alpha_at(row + 1 + p));
+            const __m512 alpha_a = broadcast_alpha(row + 1 + p);
             const uint32_t *ones = row + 1 + parts + p;
             const __m512 low = Coding::dot(table(count.low), ones);
             const __m512 high = Coding::dot(table(count.high), ones);
@@ -83,8 +83,8 @@ template <> struct parts_step<coding_signed<16>, 16> {
         __m512i x, y, x1, y1, a;
         __m512 alpha0, alpha1;
         asm volatile("vpbroadcastd %[m0], %[a]\n\t"
-                     "vbroadcastss %[m1], %[alpha0]\n\t"
-                     "vbroadcastss %[m2], %[alpha1]\n\t"
+                     "vpbroadcastd %[m1], %[alpha0]\n\t"
+                     "vpbroadcastd %[m2], %[alpha1]\n\t"
                      "vpxord %[a], %[w_l], %[x]\n\t"
                      "vpxord %[a], %[w_h], %[y]\n\t"
                      "vpopcntw %[x], %[x]\n\t"

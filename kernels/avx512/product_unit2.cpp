@@ -16,7 +16,7 @@ struct coding_signed {
         __m512 alpha;
         asm volatile("vpbroadcastd %[m0], %[a0]\n\t"
                      "vpbroadcastd %[m1], %[a1]\n\t"
-                     "vbroadcastss %[m2], %[alpha]\n\t"
+                     "vpbroadcastd %[m2], %[alpha]\n\t"
                      "vpxord %[a0], %[w0_l], %[x]\n\t"
                      "vpxord %[a0], %[w0_h], %[y]\n\t"
                      "vpxord %[a1], %[w1_l], %[x1]\n\t"
@@ -48,7 +48,7 @@ struct coding_unipolar {
     static void step(alphas &sum, const units &w0, const units &w1, const alphas &alpha_w,
                      const uint32_t *a) {
         const __m512i a0 = _mm512_set1_epi32((int)a[0]), a1 = _mm512_set1_epi32((int)a[1]);
-        const __m512 alpha = _mm512_set1_ps(alpha_at(a + 2));
+        const __m512 alpha = broadcast_alpha(a + 2);
         const __m512i ones_of_a = _mm512_set1_epi32((int)a[3]);
         sum.low = _mm512_fmadd_ps(alpha, term(a0, a1, w0.low, w1.low, alpha_w.low, ones_of_a),
                                   sum.low);

@@ -16,7 +16,7 @@
 namespace {
 
 // Of A in a task: parts of a second-level cache. Laid out, and what is fetched for the next one.
-constexpr size_t block_bytes = 1 << 17, fetched_bytes = 1 << 18;
+constexpr size_t block_bytes = 1 << 17, fetched_bytes = 1 << 19;
 constexpr size_t cached_bytes = 1 << 23; // of out: what one product may take of a shared cache
 constexpr size_t least_tiles = 8; // of a task: a panel comes from further away than a tile
 constexpr size_t most_columns = 128, most_tile_floats = 8 * most_columns;
