@@ -37,7 +37,7 @@ class Entry:
 class Contest:
     """One problem, m x k x n; operations are 2 m k n, None where a rate of them says nothing.
 
-    family: "forward", "backward" or "stream"; within one, every problem has its own size.
+    family: "forward", "backward", "conv" or "stream"; within one, every problem has its own size.
     """
 
     family: str

@@ -17,6 +17,7 @@ class Plan:
     all_isas: shapes at which every set of kernels but the scalar one is measured, not one alone.
     betas: of the forward products; 0 stands for K.
     backward: shapes of the backward products, m x k x n with k the sum's length; beta is 256.
+    conv_batch: images of the convolution.
     elements: of an array that streams through; several times what the largest cache holds.
     limit_s: contests that would begin later than this are left out, and the report says which.
     """
@@ -25,6 +26,7 @@ class Plan:
     all_isas: tuple[Shape, ...]
     betas: tuple[int, ...]
     backward: tuple[Shape, ...]
+    conv_batch: int
     product: Effort
     stream: Effort
     elements: int
@@ -44,6 +46,7 @@ FULL = Plan(
     all_isas=(cube(1024),),
     betas=(0, 512, 256, 128, 64, 32, 16),
     backward=(cube(1024), cube(4096)),
+    conv_batch=32,
     product=Effort(14.0),
     stream=Effort(4.0, least_turns=5),
     elements=1 << 26,
@@ -56,6 +59,7 @@ QUICK = Plan(
     all_isas=(),
     betas=(0, 256, 128, 64, 16),
     backward=(cube(1024),),
+    conv_batch=32,
     product=Effort(3.0),
     stream=Effort(0.5, least_turns=4, most_turns=20),
     elements=1 << 25,
@@ -69,6 +73,7 @@ TINY = Plan(
     all_isas=(cube(64),),
     betas=(0, 16),
     backward=(cube(64),),
+    conv_batch=1,
     product=Effort(0.1, least_turns=2, most_turns=2),
     stream=Effort(0.02, least_turns=2, most_turns=2),
     elements=1 << 16,

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from meshd.bench import ceilings, machine, streams
+from meshd.bench import ceilings, convs, machine, streams
 from meshd.bench.contest import Contest
 from meshd.bench.plans import Plan
 from meshd.bench.products import BACKWARD, FORWARD, Products
@@ -21,6 +21,7 @@ from meshd.bits import ops
 
 Say = Callable[[str], object]
 BACKWARD_BETA = 256
+CONV_BETAS = (0, 128, 64)  # 0: the whole window
 
 
 def measure(plan: Plan, threads: int = 1, say: Say = lambda words: None) -> dict[str, Any]:
@@ -77,3 +78,5 @@ def planned(plan: Plan, isa: str, threads: int) -> Iterator[tuple[Contest, Effor
     ):
         for contest in family.contests(parts, threads):
             yield contest, plan.product
+    for contest in convs.contests(plan.conv_batch, CONV_BETAS, isa, threads):
+        yield contest, plan.product

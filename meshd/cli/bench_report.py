@@ -39,7 +39,7 @@ def report_lines(report: Object, width: int | None) -> Iterator[Text]:
     yield from heading(report["machine"], width)
     yield Text()
     yield from ceiling_lines(report["ceilings"], results, width)
-    for name in ("forward", "backward"):
+    for name in ("forward", "backward", "conv"):
         products = [row for row in results if row["family"] == name]
         if not products:
             continue

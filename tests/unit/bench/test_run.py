@@ -111,7 +111,7 @@ def test_what_there_is_no_time_for_is_named() -> None:
     report = run.measure(replace(plans.TINY, limit_s=-1.0))
     assert report["results"] == []
     assert "forward 64 x 64 x 64" in report["skipped"]
-    assert len(report["skipped"]) == len(streams.STREAMS) + 2
+    assert len(report["skipped"]) == len(streams.STREAMS) + 3  # forward, backward, conv
 
 
 def test_a_reference_that_does_not_run_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
