@@ -58,3 +58,22 @@ extern "C" void meshd_unpack_unipolar_f32_avx2(const packed_matrix *m, size_t k,
         return _mm256_and_ps(scale, _mm256_castsi256_ps(lanes_of(bits)));
     });
 }
+
+// Lanes that are cut off hold +0, which lies within: hence the mask.
+extern "C" void meshd_within_f32_avx2(const float *x, size_t rows, size_t k, float cut,
+                                      uint64_t *words) {
+    const __m256 most = _mm256_set1_ps(cut);
+    const auto bits_of = [most](__m256 x) {
+        return (uint64_t)(uint32_t)_mm256_movemask_ps(_mm256_cmp_ps(magnitude(x), most, _CMP_LE_OQ));
+    };
+    for (size_t r = 0; r < rows; ++r, x += k)
+        for (size_t begin = 0; begin < k; begin += 64) {
+            uint64_t word = 0;
+            for (size_t i = begin; i < smaller(begin + 64, k); i += width) {
+                const size_t lanes = smaller(width, k - i);
+                const uint64_t bits = bits_of(load(x + i, lanes)) & ((1u << lanes) - 1);
+                word |= bits << (i % 64);
+            }
+            *words++ = word;
+        }
+}

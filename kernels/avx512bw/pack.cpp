@@ -56,3 +56,22 @@ extern "C" void meshd_unpack_signed_f32_avx512bw(const packed_matrix *m, size_t 
 extern "C" void meshd_unpack_unipolar_f32_avx512bw(const packed_matrix *m, size_t k, float *out) {
     unpack(m, k, out, [](__m512 scale, __mmask16 bits) { return _mm512_maskz_mov_ps(bits, scale); });
 }
+
+// Lanes that are cut off hold +0, which lies within: hence the mask.
+extern "C" void meshd_within_f32_avx512bw(const float *x, size_t rows, size_t k, float cut,
+                                          uint64_t *words) {
+    const __m512 most = _mm512_set1_ps(cut);
+    const auto bits_of = [most](__m512 x) {
+        return (uint64_t)_mm512_cmp_ps_mask(_mm512_abs_ps(x), most, _CMP_LE_OQ);
+    };
+    for (size_t r = 0; r < rows; ++r, x += k)
+        for (size_t begin = 0; begin < k; begin += 64) {
+            uint64_t word = 0;
+            for (size_t i = begin; i < smaller(begin + 64, k); i += width) {
+                const size_t lanes = smaller(width, k - i);
+                const uint64_t bits = bits_of(load(x + i, lanes)) & first_lanes(lanes);
+                word |= bits << (i % 64);
+            }
+            *words++ = word;
+        }
+}

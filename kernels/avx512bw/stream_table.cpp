@@ -4,6 +4,7 @@
 extern "C" void meshd_overlay_stream_avx512bw(stream_kernels *table) {
     table->pack_signed = meshd_pack_signed_f32_avx512bw;
     table->pack_unipolar = meshd_pack_unipolar_f32_avx512bw;
+    table->within = meshd_within_f32_avx512bw;
     table->segment_means = meshd_segment_means_f32_avx512bw;
     table->unpack_signed = meshd_unpack_signed_f32_avx512bw;
     table->unpack_unipolar = meshd_unpack_unipolar_f32_avx512bw;

@@ -67,8 +67,8 @@ void product(nb::handle a_words, nb::handle a_scales, nb::handle beta_a, nb::han
 template <meshd_coding coding>
 void binarized_product(nb::handle x_arg, nb::handle beta_a_arg, nb::handle w_words,
                        nb::handle w_scales, nb::handle beta_w, nb::handle bias, nb::handle panels,
-                       nb::handle threads_arg, nb::handle words_arg, nb::handle scales_arg,
-                       nb::handle out_arg) {
+                       nb::handle threads_arg, nb::handle cut_arg, nb::handle kept_arg,
+                       nb::handle words_arg, nb::handle scales_arg, nb::handle out_arg) {
     const array<const float, 2> x(x_arg, "x");
     const size_t rows = x.shape(0), k = bounded_row(x.shape(1)), threads = thread_count(threads_arg);
     const size_t beta_a = segment_length(beta_a_arg, k, "beta_a");
@@ -78,7 +78,14 @@ void binarized_product(nb::handle x_arg, nb::handle beta_a_arg, nb::handle w_wor
     words.require_shape({rows, words_of(k)});
     scales.require_shape({rows, segments_of(k, beta_a)});
     out.require_shape({rows, weights.w.matrix.rows});
-    const binarized a = {words.data(), scales.data(), rows, beta_a};
+    std::optional<array<uint64_t, 2>> kept;
+    float cut = 0;
+    if (!kept_arg.is_none()) {
+        kept.emplace(kept_arg, "out_kept");
+        kept->require_shape({rows, words_of(k)});
+        cut = (float)number(cut_arg, "cut");
+    }
+    const binarized a = {words.data(), scales.data(), rows, beta_a, kept ? kept->data() : nullptr, cut};
     int status;
     {
         nb::gil_scoped_release others_run;

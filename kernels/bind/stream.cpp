@@ -30,6 +30,16 @@ void unpack(nb::handle words, nb::handle scales, nb::handle beta, nb::handle k_a
     (meshd_kernels()->stream.*slot)(&m.matrix, k, out.data());
 }
 
+void within(nb::handle x_arg, nb::handle cut_arg, nb::handle words_arg) {
+    const array<const float, 2> x(x_arg, "x");
+    const array<uint64_t, 2> words(words_arg, "out");
+    const size_t rows = x.shape(0), k = x.shape(1);
+    const float cut = (float)number(cut_arg, "cut");
+    words.require_shape({rows, words_of(k)});
+    nb::gil_scoped_release others_run;
+    meshd_kernels()->stream.within(x.data(), rows, k, cut, words.data());
+}
+
 void segment_means(nb::handle x_arg, nb::handle beta_arg, nb::handle means_arg) {
     const array<const float, 2> x(x_arg, "x");
     const array<float, 2> means(means_arg, "out");
@@ -91,6 +101,7 @@ void feedback_binarize(nb::handle grad_arg, nb::handle carried_arg, nb::handle w
 void bind_stream(nb::module_ &m) {
     def(m, "pack_signed", pack<&stream_kernels::pack_signed>);
     def(m, "pack_unipolar", pack<&stream_kernels::pack_unipolar>);
+    def(m, "within", within);
     def(m, "segment_means", segment_means);
     def(m, "unpack_signed", unpack<&stream_kernels::unpack_signed>);
     def(m, "unpack_unipolar", unpack<&stream_kernels::unpack_unipolar>);

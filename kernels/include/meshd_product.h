@@ -111,12 +111,15 @@ int meshd_product(const struct product_kernels *kernels, const struct packed_mat
                   const struct packed_matrix *w, const uint32_t *panels, size_t k,
                   enum meshd_coding coding, const float *bias, size_t threads, float *out);
 
-/* Where the bits of x go: words (rows, ceil(k / 64)), scales (rows, ceil(k / beta)). */
+/* Where the bits of x go: words (rows, ceil(k / 64)), scales (rows, ceil(k / beta)); and, unless it is
+ * NULL, kept (rows, ceil(k / 64)): whether |x| <= cut. */
 struct binarized {
     uint64_t *words;
     float *scales;
     size_t rows;
     size_t beta;
+    uint64_t *kept;
+    float cut;
 };
 
 /* The same with A binarized from x (a.rows, k) on the way, as pack_signed or pack_unipolar of

@@ -62,6 +62,10 @@ struct stream_kernels {
     /* The scales alone: means (rows, ceil(k/beta)), means[r][s] = mean |x| of the segment. */
     void (*segment_means)(const float *x, size_t rows, size_t k, size_t beta, float *means);
 
+    /* x (rows, k) -> words (rows, ceil(k/64)): bit = |x| <= cut, 0 where x or cut is NaN. What the
+     * straight-through estimator lets pass. */
+    void (*within)(const float *x, size_t rows, size_t k, float cut, uint64_t *words);
+
     /* m -> out (m.rows, k). signed: bit ? scale : -scale; unipolar: bit ? scale : +0. */
     void (*unpack_signed)(const struct packed_matrix *m, size_t k, float *out);
     void (*unpack_unipolar)(const struct packed_matrix *m, size_t k, float *out);

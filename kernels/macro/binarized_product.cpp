@@ -23,6 +23,7 @@ struct binarization {
         const auto pack = coding == MESHD_UNIPOLAR ? stream->pack_unipolar : stream->pack_signed;
         pack(x + first * k, rows, k, a->beta, a->words + first * ((k + 63) / 64),
              a->scales + first * quotient_up(k, a->beta));
+        if (a->kept) stream->within(x + first * k, rows, k, a->cut, a->kept + first * ((k + 63) / 64));
     }
     packed_matrix packed() const { return {a->words, a->scales, a->rows, a->beta}; }
 };

@@ -1,5 +1,7 @@
 // Floats to bits and segment scales, and back: the definition of H_beta.
 #include "stream.h"
+
+#include <math.h>
 #include "bits.h"
 
 namespace {
@@ -64,4 +66,15 @@ extern "C" void meshd_segment_means_f32_scalar(const float *x, size_t rows, size
     for (size_t r = 0; r < rows; ++r, x += k)
         for (size_t begin = 0; begin < k; begin += beta)
             *means++ = mean_abs(x + begin, smaller(beta, k - begin));
+}
+
+extern "C" void meshd_within_f32_scalar(const float *x, size_t rows, size_t k, float cut,
+                                        uint64_t *words) {
+    for (size_t r = 0; r < rows; ++r, x += k)
+        for (size_t begin = 0; begin < k; begin += 64) {
+            uint64_t word = 0;
+            for (size_t i = begin; i < smaller(begin + 64, k); ++i)
+                word |= (uint64_t)(fabsf(x[i]) <= cut) << (i % 64);
+            *words++ = word;
+        }
 }

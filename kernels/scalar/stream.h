@@ -5,6 +5,7 @@
 #include "meshd_stream.h"
 
 extern "C" {
+void meshd_within_f32_scalar(const float *x, size_t rows, size_t k, float cut, uint64_t *words);
 void meshd_pack_signed_f32_scalar(const float *x, size_t rows, size_t k, size_t beta,
                                   uint64_t *words, float *scales);
 void meshd_pack_unipolar_f32_scalar(const float *x, size_t rows, size_t k, size_t beta,

@@ -72,6 +72,18 @@ void carry_settle(trial &t) {
         });
 }
 
+void within(trial &t) {
+    for (size_t k : sizes) {
+        const size_t rows = k % 3 + 1;
+        t.begin("rows=%zu k=%zu", rows, k);
+        const array<float> x = t.floats(rows * k), cut = t.magnitudes(1);
+        array<uint64_t> got = t.output<uint64_t>(rows * words_of(k)), wanted = got;
+        t.tested.stream.within(x.data(), rows, k, cut[0], got.data());
+        t.scalar.stream.within(x.data(), rows, k, cut[0], wanted.data());
+        t.same("words", got, wanted);
+    }
+}
+
 void segment_means(trial &t) {
     for (size_t k : sizes)
         each_beta(k, [&](size_t beta) {
@@ -163,6 +175,7 @@ void planes_sum(trial &t) {
 constexpr check checks[] = {
     {"stream.pack_signed", pack<&stream_kernels::pack_signed>},
     {"stream.pack_unipolar", pack<&stream_kernels::pack_unipolar>},
+    {"stream.within", within},
     {"stream.segment_means", segment_means},
     {"stream.unpack_signed", unpack<&stream_kernels::unpack_signed>},
     {"stream.unpack_unipolar", unpack<&stream_kernels::unpack_unipolar>},

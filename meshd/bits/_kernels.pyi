@@ -207,6 +207,8 @@ def binarized_product_signed(
     bias: Floats | None,
     panels: Units | None,
     threads: int,
+    cut: float | None,
+    out_kept: Words | None,
     out_words: Words,
     out_scales: Floats,
     out: Floats,
@@ -221,6 +223,8 @@ def binarized_product_unipolar(
     bias: Floats | None,
     panels: Units | None,
     threads: int,
+    cut: float | None,
+    out_kept: Words | None,
     out_words: Words,
     out_scales: Floats,
     out: Floats,
@@ -291,3 +295,4 @@ def im2col(
     out_scales: Floats,
     /,
 ) -> None: ...
+def within(x: Floats, cut: float, out: Words, /) -> None: ...

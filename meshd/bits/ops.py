@@ -43,6 +43,7 @@ from meshd.bits.stream import (
     segment_means,
     unpack_signed,
     unpack_unipolar,
+    within,
 )
 from meshd.bits.votes import (
     apply_votes,
@@ -93,5 +94,6 @@ __all__ = [
     "votes_adam_dense",
     "votes_sgd",
     "votes_sgd_dense",
+    "within",
     "words",
 ]

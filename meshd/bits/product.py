@@ -112,6 +112,8 @@ def binarized_product_signed(
     bias: Floats | None = None,
     panels: Panels | None = None,
     threads: int = 1,
+    cut: float | None = None,
+    out_kept: Words | None = None,
     out_words: Words | None = None,
     out_scales: Floats | None = None,
     out: Floats | None = None,
@@ -120,13 +122,25 @@ def binarized_product_signed(
 
     The same bits as the two calls, and faster: a block of rows is binarized while it is in the
     cache, and the next one fetched meanwhile. Returns words (M, W(K)), scales (M, S(K, beta_a)) and
-    Y (M, N).
+    Y (M, N). Where `out_kept` (M, W(K)) is given, the same pass writes `within(x, cut)` to it.
     """
     out_words, out_scales = pack_outputs(x, beta_a, out_words, out_scales)
     out = matrix(out, length(x, 2, "x"), length(w_words, 2, "w_words"))
     units = units_of(panels, "signed")
     _kernels.binarized_product_signed(
-        x, beta_a, w_words, w_scales, beta_w, bias, units, threads, out_words, out_scales, out
+        x,
+        beta_a,
+        w_words,
+        w_scales,
+        beta_w,
+        bias,
+        units,
+        threads,
+        cut,
+        out_kept,
+        out_words,
+        out_scales,
+        out,
     )
     return out_words, out_scales, out
 
@@ -141,6 +155,8 @@ def binarized_product_unipolar(
     bias: Floats | None = None,
     panels: Panels | None = None,
     threads: int = 1,
+    cut: float | None = None,
+    out_kept: Words | None = None,
     out_words: Words | None = None,
     out_scales: Floats | None = None,
     out: Floats | None = None,
@@ -150,7 +166,19 @@ def binarized_product_unipolar(
     out = matrix(out, length(x, 2, "x"), length(w_words, 2, "w_words"))
     units = units_of(panels, "unipolar")
     _kernels.binarized_product_unipolar(
-        x, beta_a, w_words, w_scales, beta_w, bias, units, threads, out_words, out_scales, out
+        x,
+        beta_a,
+        w_words,
+        w_scales,
+        beta_w,
+        bias,
+        units,
+        threads,
+        cut,
+        out_kept,
+        out_words,
+        out_scales,
+        out,
     )
     return out_words, out_scales, out
 

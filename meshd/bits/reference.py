@@ -69,6 +69,11 @@ def pack_unipolar(x: Floats, beta: int) -> tuple[Words, Floats]:
     return pack_bits((x > 0).astype(np.uint8)), mean_abs(x, beta)
 
 
+def within(x: Floats, cut: float) -> Words:
+    """Packed bits of |x| <= cut."""
+    return pack_bits((np.abs(x) <= np.float32(cut)).astype(np.uint8))
+
+
 def unpack_signed(words: Words, scales: Floats, beta: int, k: int) -> Floats:
     """Matrix (R, k) of +scale and -scale."""
     alpha = spread(scales, beta, k)

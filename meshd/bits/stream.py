@@ -35,6 +35,17 @@ def pack_unipolar(
     return out_words, out_scales
 
 
+def within(x: Floats, cut: float, *, out: Words | None = None) -> Words:
+    """Packed bits (R, W(K)) of x (R, K): |x| <= cut, cut rounded to float32; 0 where x is NaN.
+
+    What the straight-through estimator lets pass.
+    """
+    rows = length(x, 2, "x")
+    out = np.empty((rows, words(int(x.shape[1]))), np.uint64) if out is None else out
+    _kernels.within(x, cut, out)
+    return out
+
+
 def unpack_signed(
     words: Words, scales: Floats, beta: int, k: int, *, out: Floats | None = None
 ) -> Floats:

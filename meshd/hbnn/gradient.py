@@ -77,11 +77,9 @@ def look_up_is_faster(isa: str, beta: int) -> bool:
 def kept_bits(x: Tensor, cut: float | None) -> NDArray[np.uint64] | None:
     """Return one packed bit for each element of x (M, K): whether |x| <= cut. None keeps all.
 
-    The difference of two floats has the sign of the exact one; where x is NaN the bit is 0.
+    Where x is NaN the bit is 0.
     """
-    if cut is None:
-        return None
-    return ops.pack_signed((cut - x.detach().abs()).contiguous().numpy(), max(x.shape[1], 1))[0]
+    return None if cut is None else ops.within(x.detach().contiguous().numpy(), cut)
 
 
 def product_with_bits(

@@ -35,7 +35,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from meshd.bits import ops
-from meshd.hbnn.binarize import Coding, binarize
+from meshd.hbnn.binarize import Coding, binarize, segment_count
 from meshd.hbnn.gradient import Factor, kept_bits, product_with_bits
 
 # Each segment costs the kernels a conversion and a multiplication: short ones cost them most. One
@@ -118,13 +118,12 @@ class _NativeProduct(torch.autograd.Function):
         ctx: Any, x: Tensor, weight: Tensor, packed: PackedWeight | None, rule: ProductRule
     ) -> Tensor:
         rows = x.detach().contiguous().numpy()
-        multiply = (
-            ops.binarized_product_unipolar
-            if rule.coding == "unipolar"
-            else ops.binarized_product_signed
-        )
+        unipolar, length = rule.coding == "unipolar", rows.shape[1]
+        multiply = ops.binarized_product_unipolar if unipolar else ops.binarized_product_signed
         w = packed if packed is not None else pack_weight(weight, rule.beta_w)
         y = torch.empty(rows.shape[0], w.words.shape[0])
+        cut = rule.cut if ctx.needs_input_grad[0] else None
+        kept = None if cut is None else np.empty((len(rows), segment_count(length, 64)), np.uint64)
         words, scales, _ = multiply(
             rows,
             rule.beta_a,
@@ -132,13 +131,14 @@ class _NativeProduct(torch.autograd.Function):
             w.scales,
             rule.beta_w,
             threads=torch.get_num_threads(),
+            cut=cut,
+            out_kept=kept,
             out=y.numpy(),
         )
-        unipolar, length = rule.coding == "unipolar", rows.shape[1]
         ctx.rule, ctx.is_latent = rule, packed is None
         ctx.weights = Factor(w.words, w.scales, rule.beta_w, length, unipolar=False)
         ctx.activations = Factor(words, scales, rule.beta_a, length, unipolar)
-        ctx.kept = kept_bits(x, rule.cut)
+        ctx.kept = kept
         ctx.save_for_backward(weight)
         return y
 

@@ -158,6 +158,10 @@ def apply_votes(s: Shape) -> Arguments:
     return {**read, "gamma": s.beta, "n": s.k, "out": zeros(s.k)}
 
 
+def within(s: Shape) -> Arguments:
+    return {"x": floats(s.rows, s.k), "cut": 0.5, "out": bits(s.rows, s.words)}
+
+
 def segment_means(s: Shape) -> Arguments:
     return {"x": floats(s.rows, s.k), "beta": s.beta, "out": zeros(s.rows, s.segments)}
 
@@ -234,6 +238,7 @@ CALLS: dict[str, Callable[[Shape], Arguments]] = {
     "carry_settle": carry_settle,
     "planes_add": planes_add,
     "apply_votes": apply_votes,
+    "within": within,
     "segment_means": segment_means,
     "feedback_binarize": feedback_binarize,
     "planes_add_many": planes_add_many,
@@ -266,6 +271,7 @@ LEADERS = {
     ("carry_binarize", "grad"),
     ("carry_settle", "carried"),
     ("planes_add", "planes"),
+    ("within", "x"),
     ("segment_means", "x"),
     ("feedback_binarize", "grad"),
     ("planes_add_many", "planes"),
