@@ -9,9 +9,10 @@
  * larger beta is a multiple of the smaller one, or one segment is the whole row.
  *     signed (both +-1):            dot_s = len - 2 popcount(a ^ w)
  *     unipolar (a 0 or 1, w +-1):   dot_s = 2 popcount(a & w) - popcount(a)
- * A factor 2 may stand at either alpha instead of dot: the bits are the same as long as nothing is
- * subnormal or overflows (scales below 2^127). A scale that is NaN makes the outputs that use it NaN; a scale that is
- * infinite makes them infinite, or NaN where dot_s is 0.
+ * A factor 2 may stand at either alpha instead of dot: the bits are the same as long as nothing
+ * overflows (scales below 2^127) or underflows (to a zero whose sign later terms of 0 may turn). A
+ * scale that is NaN makes the outputs that use it NaN; a scale that is infinite makes them infinite,
+ * or NaN where dot_s is 0.
  *
  * Two layers. A *tile kernel* belongs to an instruction set: it multiplies a few rows of A with the
  * columns of a panel, from operands that were laid out for it. The *macro kernel* (kernels/macro)

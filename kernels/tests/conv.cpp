@@ -37,15 +37,6 @@ template <class Body> void each_cut(const conv_shape &s, Body body) {
     body(length(s));
 }
 
-// Scales for which the contract promises the same bits: where a term underflows, to -0 perhaps, the
-// zeros that padded taps add after it have the sign that a kernel's factors give them.
-array<float> normal_scales(trial &t, size_t n) {
-    array<float> scales = t.magnitudes(n);
-    for (size_t i = 0; i < n; ++i)
-        if (scales[i] < 1e-30f) scales[i] = 0.0f;
-    return scales;
-}
-
 // One image cut by beta_a.
 struct image {
     const array<uint64_t> words;
@@ -54,7 +45,7 @@ struct image {
 
     image(trial &t, const conv_shape &s, size_t beta)
         : words(t.packed(rows(s), tap_channels(s))),
-          scales(normal_scales(t, rows(s) * (tap_channels(s) / beta))),
+          scales(t.scales(rows(s) * (tap_channels(s) / beta))),
           matrix{words.data(), scales.data(), rows(s), beta} {}
 };
 
@@ -65,7 +56,7 @@ void conv_of(trial &t, size_t number, size_t filters, size_t beta_a, size_t beta
     t.begin("shape=%zu filters=%zu beta_a=%zu beta_w=%zu", number, filters, beta_a, beta_w);
     const image x(t, s, smaller(beta_a, tap_channels(s)));
     const array<uint64_t> w_words = t.packed(filters, k);
-    const array<float> w_scales = normal_scales(t, filters * segments_of(k, beta_w));
+    const array<float> w_scales = t.scales(filters * segments_of(k, beta_w));
     const packed_matrix w = {w_words.data(), w_scales.data(), filters, beta_w};
     const array<float> bias = t.floats(filters);
     const float *start = t.below(2) ? bias.data() : nullptr;

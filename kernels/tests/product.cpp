@@ -13,8 +13,8 @@ template <meshd_coding coding>
 void trial_of(trial &t, size_t rows_a, size_t rows_w, size_t k, size_t beta_a, size_t beta_w) {
     t.begin("m=%zu n=%zu k=%zu beta_a=%zu beta_w=%zu", rows_a, rows_w, k, beta_a, beta_w);
     const array<uint64_t> a_words = t.packed(rows_a, k), w_words = t.packed(rows_w, k);
-    const array<float> a_scales = t.magnitudes(rows_a * segments_of(k, beta_a));
-    const array<float> w_scales = t.magnitudes(rows_w * segments_of(k, beta_w));
+    const array<float> a_scales = t.scales(rows_a * segments_of(k, beta_a));
+    const array<float> w_scales = t.scales(rows_w * segments_of(k, beta_w));
     const packed_matrix a = {a_words.data(), a_scales.data(), rows_a, beta_a};
     const packed_matrix w = {w_words.data(), w_scales.data(), rows_w, beta_w};
     const array<float> bias = t.floats(rows_w);

@@ -66,6 +66,13 @@ array<float> trial::magnitudes(size_t n) {
     return x;
 }
 
+array<float> trial::scales(size_t n) {
+    array<float> x = magnitudes(n);
+    for (size_t i = 0; i < n; ++i)
+        if (x[i] < 1e-18f) x[i] = 0.0f;
+    return x;
+}
+
 array<uint64_t> trial::packed(size_t rows, size_t n) {
     const size_t words = words_of(n);
     array<uint64_t> x(rows * words, where_);

@@ -56,6 +56,9 @@ class trial {
     // of eight also infinities and NaN.
     array<float> floats(size_t n);
     array<float> magnitudes(size_t n);              // of such floats
+    // Magnitudes for which the contract of products promises equal bits: where a term underflows, to
+    // -0 perhaps, the zeros of later terms may turn its sign in one set and not in another.
+    array<float> scales(size_t n);
     array<uint64_t> packed(size_t rows, size_t n); // rows of n random bits, padding zero
     template <class T> array<T> room(size_t n) { return array<T>(n, where_); }
     template <class T> array<T> output(size_t n) {
