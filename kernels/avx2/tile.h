@@ -33,6 +33,64 @@ inline void count(bytes *sum, const bytes *column, const uint8_t *table) {
                    [table] "m"(*(const __m128i *)table));
 }
 
+/* Tables a and b, of two pairs of rows, looked up by the columns' nibbles; and added to `sum`. */
+inline void look_up(bytes (*sum)[2], const uint8_t *w, const uint8_t *a, const uint8_t *b) {
+    bytes t, u, c;
+    asm volatile("vbroadcasti128 %[a], %[t]\n\t"
+                 "vbroadcasti128 %[b], %[u]\n\t"
+                 "vmovdqa %[w0], %[c]\n\t"
+                 "vpshufb %[c], %[t], %[s00]\n\t"
+                 "vpshufb %[c], %[u], %[s10]\n\t"
+                 "vmovdqa %[w1], %[c]\n\t"
+                 "vpshufb %[c], %[t], %[s01]\n\t"
+                 "vpshufb %[c], %[u], %[s11]"
+                 : [s00] "=&x"(sum[0][0]), [s01] "=&x"(sum[0][1]),
+                   [s10] "=&x"(sum[1][0]), [s11] "=&x"(sum[1][1]), [t] "=&x"(t),
+                   [u] "=&x"(u), [c] "=&x"(c)
+                 : [a] "m"(*(const __m128i *)a), [b] "m"(*(const __m128i *)b),
+                   [w0] "m"(*(const bytes *)w), [w1] "m"(*(const bytes *)(w + byte_lanes)));
+}
+inline void look_up_and_add(bytes (*sum)[2], const uint8_t *w, const uint8_t *a,
+                            const uint8_t *b) {
+    bytes t, u, c, x;
+    asm volatile("vbroadcasti128 %[a], %[t]\n\t"
+                 "vbroadcasti128 %[b], %[u]\n\t"
+                 "vmovdqa %[w0], %[c]\n\t"
+                 "vpshufb %[c], %[t], %[x]\n\t"
+                 "vpshufb %[c], %[u], %[c]\n\t"
+                 "vpaddb %[x], %[s00], %[s00]\n\t"
+                 "vpaddb %[c], %[s10], %[s10]\n\t"
+                 "vmovdqa %[w1], %[c]\n\t"
+                 "vpshufb %[c], %[t], %[t]\n\t"
+                 "vpshufb %[c], %[u], %[u]\n\t"
+                 "vpaddb %[t], %[s01], %[s01]\n\t"
+                 "vpaddb %[u], %[s11], %[s11]"
+                 : [s00] "+x"(sum[0][0]), [s01] "+x"(sum[0][1]),
+                   [s10] "+x"(sum[1][0]), [s11] "+x"(sum[1][1]), [t] "=&x"(t),
+                   [u] "=&x"(u), [c] "=&x"(c), [x] "=&x"(x)
+                 : [a] "m"(*(const __m128i *)a), [b] "m"(*(const __m128i *)b),
+                   [w0] "m"(*(const bytes *)w), [w1] "m"(*(const bytes *)(w + byte_lanes)));
+}
+
+/* total += sum, high += its high halves. (Assembler again, for the order; the mask in
+ * memory, as there is no register left for it.) */
+inline void add_halves(bytes sum, bytes *total, bytes *high) {
+    alignas(32) static constexpr uint8_t low_halves[32] = {
+        15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15,
+        15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15};
+    asm volatile("vpaddb %[sum], %[total], %[total]\n\t"
+                 "vpsrlw $4, %[sum], %[sum]\n\t"
+                 "vpand %[mask], %[sum], %[sum]\n\t"
+                 "vpaddb %[sum], %[high], %[high]"
+                 : [sum] "+x"(sum), [total] "+x"(*total), [high] "+x"(*high)
+                 : [mask] "m"(*(const bytes *)low_halves));
+}
+// total - 16 high
+inline bytes without_high(bytes total, bytes high) {
+    const bytes mask = _mm256_set1_epi8((char)0xf0);
+    return _mm256_sub_epi8(total, _mm256_and_si256(_mm256_slli_epi16(high, 4), mask));
+}
+
 inline bytes add_words(bytes a, bytes b) { return _mm256_add_epi16(a, b); }
 inline bytes subtract_words(bytes a, bytes b) { return _mm256_sub_epi16(a, b); }
 inline bytes high_bytes(bytes x) { return _mm256_srli_epi16(x, 8); }
@@ -59,6 +117,7 @@ inline floats load_floats(const void *p) { return _mm256_load_ps((const float *)
 inline floats load_out(const float *p) { return _mm256_loadu_ps(p); }
 inline void store_floats(float *p, floats x) { _mm256_store_ps(p, x); }
 inline void store_out(float *p, floats x) { _mm256_storeu_ps(p, x); }
+inline void stream_out(float *p, floats x) { _mm256_stream_ps(p, x); } // past the caches
 inline floats broadcast_float(const uint32_t *p) {
     return _mm256_castsi256_ps(_mm256_set1_epi32((int)*p));
 }

@@ -33,6 +33,60 @@ inline void count(bytes *sum, const bytes *column, const uint8_t *table) {
                    [table] "m"(*(const __m128i *)table));
 }
 
+/* Tables a and b, of two pairs of rows, looked up by the columns' nibbles; and added to `sum`. */
+inline void look_up(bytes (*sum)[2], const uint8_t *w, const uint8_t *a, const uint8_t *b) {
+    bytes t, u, c;
+    asm volatile("vbroadcasti32x4 %[a], %[t]\n\t"
+                 "vbroadcasti32x4 %[b], %[u]\n\t"
+                 "vmovdqa64 %[w0], %[c]\n\t"
+                 "vpshufb %[c], %[t], %[s00]\n\t"
+                 "vpshufb %[c], %[u], %[s10]\n\t"
+                 "vmovdqa64 %[w1], %[c]\n\t"
+                 "vpshufb %[c], %[t], %[s01]\n\t"
+                 "vpshufb %[c], %[u], %[s11]"
+                 : [s00] "=&v"(sum[0][0]), [s01] "=&v"(sum[0][1]),
+                   [s10] "=&v"(sum[1][0]), [s11] "=&v"(sum[1][1]), [t] "=&v"(t),
+                   [u] "=&v"(u), [c] "=&v"(c)
+                 : [a] "m"(*(const __m128i *)a), [b] "m"(*(const __m128i *)b),
+                   [w0] "m"(*(const bytes *)w), [w1] "m"(*(const bytes *)(w + byte_lanes)));
+}
+inline void look_up_and_add(bytes (*sum)[2], const uint8_t *w, const uint8_t *a,
+                            const uint8_t *b) {
+    bytes t, u, c, x;
+    asm volatile("vbroadcasti32x4 %[a], %[t]\n\t"
+                 "vbroadcasti32x4 %[b], %[u]\n\t"
+                 "vmovdqa64 %[w0], %[c]\n\t"
+                 "vpshufb %[c], %[t], %[x]\n\t"
+                 "vpshufb %[c], %[u], %[c]\n\t"
+                 "vpaddb %[x], %[s00], %[s00]\n\t"
+                 "vpaddb %[c], %[s10], %[s10]\n\t"
+                 "vmovdqa64 %[w1], %[c]\n\t"
+                 "vpshufb %[c], %[t], %[t]\n\t"
+                 "vpshufb %[c], %[u], %[u]\n\t"
+                 "vpaddb %[t], %[s01], %[s01]\n\t"
+                 "vpaddb %[u], %[s11], %[s11]"
+                 : [s00] "+v"(sum[0][0]), [s01] "+v"(sum[0][1]),
+                   [s10] "+v"(sum[1][0]), [s11] "+v"(sum[1][1]), [t] "=&v"(t),
+                   [u] "=&v"(u), [c] "=&v"(c), [x] "=&v"(x)
+                 : [a] "m"(*(const __m128i *)a), [b] "m"(*(const __m128i *)b),
+                   [w0] "m"(*(const bytes *)w), [w1] "m"(*(const bytes *)(w + byte_lanes)));
+}
+
+/* total += sum, high += its high halves. (Assembler again, for the order.) */
+inline void add_halves(bytes sum, bytes *total, bytes *high) {
+    asm volatile("vpaddb %[sum], %[total], %[total]\n\t"
+                 "vpsrlw $4, %[sum], %[sum]\n\t"
+                 "vpandq %[mask], %[sum], %[sum]\n\t"
+                 "vpaddb %[sum], %[high], %[high]"
+                 : [sum] "+v"(sum), [total] "+v"(*total), [high] "+v"(*high)
+                 : [mask] "v"(_mm512_set1_epi8(15)));
+}
+// total - 16 high
+inline bytes without_high(bytes total, bytes high) {
+    const bytes mask = _mm512_set1_epi8((char)0xf0);
+    return _mm512_sub_epi8(total, _mm512_and_si512(_mm512_slli_epi16(high, 4), mask));
+}
+
 inline bytes add_words(bytes a, bytes b) { return _mm512_add_epi16(a, b); }
 inline bytes subtract_words(bytes a, bytes b) { return _mm512_sub_epi16(a, b); }
 inline bytes high_bytes(bytes x) { return _mm512_srli_epi16(x, 8); }
@@ -61,6 +115,7 @@ inline floats load_floats(const void *p) { return _mm512_load_ps((const float *)
 inline floats load_out(const float *p) { return _mm512_loadu_ps(p); }
 inline void store_floats(float *p, floats x) { _mm512_store_ps(p, x); }
 inline void store_out(float *p, floats x) { _mm512_storeu_ps(p, x); }
+inline void stream_out(float *p, floats x) { _mm512_stream_ps(p, x); } // past the caches
 inline floats broadcast_float(const uint32_t *p) {
     return _mm512_castsi512_ps(_mm512_set1_epi32((int)*p));
 }

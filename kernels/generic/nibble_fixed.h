@@ -31,8 +31,11 @@ inline void load_tile(const tile_job *job, tile_sums *to) {
 
 inline void store_tile(const tile_sums &sums, const tile_job *job) {
     for (int r = 0; r < tile_rows; ++r)
-        for (int c = 0; c < tile_columns; c += lanes)
-            store_out(job->out + (size_t)r * job->stride + c, load_floats(sums.of[r] + c));
+        for (int c = 0; c < tile_columns; c += lanes) {
+            const floats sum = load_floats(sums.of[r] + c);
+            float *out = job->out + (size_t)r * job->stride + c;
+            job->past_caches ? stream_out(out, sum) : store_out(out, sum);
+        }
 }
 
 /* sums = fma(alpha_a, alpha_w * (float)dot, sums), dot being the sum of the segment's chains. */

@@ -6,6 +6,8 @@
  *     count_a[w] = popcount(a ^ w)  or  popcount(a & w)
  * One look-up and one addition of bytes are 4 multiplications in each column.
  *
+ * (Segments of any length look two rows up at once: generic/nibble_any.h.)
+ *
  * A chain is what can be summed before a byte overflows. Counts are <= 4: 63 nibbles of an unsigned
  * byte. Chains of segments whose length is known use tables of what is wanted in the end:
  *     signed:   dot / 2 = 2 - popcount(a ^ w)               <= 2 in magnitude: 63 nibbles

@@ -55,6 +55,9 @@ enum tile_kind {
  *   order of memory. In A each byte is shifted up by 4: the offset of that nibble's table of 16 bytes.
  *   In W a unit is four rows of bytes, each with a byte of every column.
  *     TILE_PART_8  one unit holds two segments
+ *     TILE_ANY     two rows of A, 2j and 2j + 1, share offsets of 16 bits, of one of 256 tables: for
+ *       nibble a of the one and b of the other 16 (a + 16 b), those of a unit's first two bytes in
+ *       row 2j, of the last two in row 2j + 1; an even number of rows
  *   Signed alphas of A stand multiplied by 2 (the kernel counts dot / 2), by -1 (TILE_ANY: -dot).
  * Unipolar alphas stand as they are, in both. */
 enum tile_layout { LAYOUT_UNITS = 0, LAYOUT_NIBBLES = 1 };

@@ -1,5 +1,5 @@
-// The indirect path: tiles from records. Law: a record is what lay_out_tile makes of a row of the
-// image alone; here it is only copied, and the scale of a window of one segment computed.
+// The indirect path: tiles from records. Law: a record is what lay_out_rows_alone makes of a row
+// of the image; here it is only copied, and the scale of a window of one segment computed.
 #include <stdlib.h>
 #include <string.h>
 
@@ -20,7 +20,7 @@ void record(void *context, size_t task) {
     const recording &r = *(const recording *)context;
     const size_t first = task * r.share, end = smaller(first + r.share, r.count);
     for (size_t row = first; row < end; ++row)
-        lay_out_tile(r.rows.record_plan, r.rows.x, row, r.records + row * r.size);
+        lay_out_rows_alone(r.rows.record_plan, r.rows.x, row, r.records + row * r.size);
 }
 
 // For each tap, for each row of a tile, its record.
@@ -151,6 +151,7 @@ bool lay_out_records(const void *context, const tile_plan &plan, size_t first, s
         fill_table(rows, plan, &window, count, zero, from);
         if (rows.scales == SCALES_OF_PIXELS) {
             put_groups(rows, plan, from, to);
+            pair_rows(plan, to);
             continue;
         }
         for (size_t r = 0; r < plan.rows; ++r) {
@@ -158,6 +159,7 @@ bool lay_out_records(const void *context, const tile_plan &plan, size_t first, s
             put_window(rows, plan, copy_units, from + r, inside, to + r * plan.a_group);
             if (r < count) at.next();
         }
+        pair_rows(plan, to);
     }
     free(from);
     return true;

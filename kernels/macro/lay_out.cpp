@@ -76,10 +76,17 @@ struct row_reader {
 };
 
 // The units of a segment, or of a unit's segments, in a row of A. Nibbles stand as offsets into
-// tables of 16 bytes.
+// 16 tables of 16 bytes.
 void lay_out_row_units(const tile_plan &plan, word_form form, const row_reader &row, size_t begin,
                        size_t length, size_t units, uint32_t *to) {
-    if (plan.layout == LAYOUT_NIBBLES)
+    if (plan.layout == LAYOUT_NIBBLES && begin % 64 == 0 && length % 64 == 0)
+        for (size_t i = 0; i < length / 64; ++i) {
+            const uint64_t word = row.words[begin / 64 + i];
+            const uint64_t half[2] = {as_nibbles(word & 0xffffffffu) << 4,
+                                      as_nibbles(word >> 32) << 4};
+            memcpy(to + 4 * i, half, sizeof half);
+        }
+    else if (plan.layout == LAYOUT_NIBBLES)
         row.segment(begin, length, 64, quotient_up(units, 4), [&](size_t i, uint64_t word) {
             const uint64_t low = as_nibbles(word & 0xffffffffu) << 4;
             const uint64_t high = as_nibbles(word >> 32) << 4;
@@ -193,6 +200,17 @@ void lay_out_rest_of_row(const tile_plan &plan, const row_reader &row, uint32_t 
     }
 }
 
+// Offsets into 16 tables, one in each byte, become those into 256: 16 bits, even | odd << 4.
+void pair_units(uint32_t *__restrict even, uint32_t *__restrict odd, size_t units) {
+    const auto low = [](uint32_t x) { return (x & 0xff) | (x & 0xff00) << 8; };
+    const auto high = [](uint32_t x) { return (x >> 16 & 0xff) | (x >> 8 & 0xff0000); };
+    for (size_t u = 0; u < units; ++u) {
+        const uint32_t a = even[u], b = odd[u];
+        even[u] = low(a) | low(b) << 4;
+        odd[u] = high(a) | high(b) << 4;
+    }
+}
+
 // The units of full groups of `count` columns whose segments begin on units. Columns run in the
 // inner loop: their words come from as many lines of the first-level cache.
 void lay_out_units(const tile_plan &plan, const packed_matrix *w, size_t first, size_t count,
@@ -234,7 +252,18 @@ void lay_out_alphas(const tile_plan &plan, const packed_matrix *w, size_t first,
 
 } // namespace
 
-void lay_out_tile(const tile_plan &plan, const packed_matrix *a, size_t first, uint32_t *to) {
+void pair_rows(const tile_plan &plan, uint32_t *tile) {
+    if (plan.layout != LAYOUT_NIBBLES) return;
+    const size_t groups = plan.groups * plan.rows, rest = plan.rest * plan.rows;
+    if (plan.kind == TILE_ANY)
+        for (size_t i = 0; i < groups; i += 2)
+            pair_units(tile + i * plan.a_group, tile + (i + 1) * plan.a_group, plan.group_units);
+    tile += groups * plan.a_group;
+    for (size_t i = 0; i < rest; i += 2)
+        pair_units(tile + i * plan.a_rest, tile + (i + 1) * plan.a_rest, plan.rest_units);
+}
+
+void lay_out_rows_alone(const tile_plan &plan, const packed_matrix *a, size_t first, uint32_t *to) {
     uint32_t *rest = to + plan.groups * plan.rows * plan.a_group;
     const size_t count = smaller(plan.rows, a->rows - first);
     if (count < plan.rows) memset(to, 0, plan.rows * plan.a_units() * sizeof *to);
@@ -243,6 +272,11 @@ void lay_out_tile(const tile_plan &plan, const packed_matrix *a, size_t first, u
         lay_out_row(plan, row, to + r * plan.a_group);
         lay_out_rest_of_row(plan, row, rest + r * plan.a_rest);
     }
+}
+
+void lay_out_tile(const tile_plan &plan, const packed_matrix *a, size_t first, uint32_t *to) {
+    lay_out_rows_alone(plan, a, first, to);
+    pair_rows(plan, to);
 }
 
 void lay_out_panel(const tile_plan &plan, const packed_matrix *w, size_t first, uint32_t *to) {

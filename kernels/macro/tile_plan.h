@@ -45,6 +45,11 @@ tile_plan make_tile_plan(const product_kernels *kernels, size_t k, size_t beta_a
 /* lay_out.cpp. Rows first .. first + plan.rows of a; rows that a does not have are zero, with alphas zero. */
 void lay_out_tile(const tile_plan &plan, const packed_matrix *a, size_t first, uint32_t *to);
 
+/* lay_out.cpp. lay_out_tile's two steps: the rows by themselves, for any plan.rows; what a row holds
+ * together with its neighbour (LAYOUT_NIBBLES, TILE_ANY). */
+void lay_out_rows_alone(const tile_plan &plan, const packed_matrix *a, size_t first, uint32_t *to);
+void pair_rows(const tile_plan &plan, uint32_t *tile);
+
 /* lay_out.cpp. Rows first .. first + plan.columns of w become columns; those that w does not have are zero. */
 void lay_out_panel(const tile_plan &plan, const packed_matrix *w, size_t first, uint32_t *to);
 
