@@ -82,6 +82,19 @@ def test_product_of_extreme_bits(coding: str, beta: int) -> None:
         assert got.tolist() == [[float(value * k)]]
 
 
+@pytest.mark.parametrize("k", [252, 256, 65519, 65520, 65521, 140001])
+@pytest.mark.parametrize("coding", CODINGS)
+def test_product_of_one_long_segment(coding: str, k: int) -> None:
+    """Rows of all ones beside rows of all zeros: what one of them counts stays its own."""
+    signs_a, signs_w = np.array([1, -1, -1, 1, 1, 1, -1, -1, 1]), np.array([1, -1, 1])
+    row = np.ones((1, k), np.float32)
+    a = getattr(ops, f"pack_{coding}")((signs_a[:, None] * row).astype(np.float32), k)
+    w = ops.pack_signed((signs_w[:, None] * row).astype(np.float32), k)
+    got = getattr(ops, f"product_{coding}")(*a, k, *w, k, k)
+    values = signs_a if coding == "signed" else signs_a.clip(0)
+    assert np.array_equal(got, np.outer(values, signs_w).astype(np.float32) * k)
+
+
 @pytest.mark.parametrize("n", SIZES)
 def test_carry(n: int, rng: np.random.Generator) -> None:
     grad, start = floats(rng, n), floats(rng, n)
