@@ -7,7 +7,6 @@
 
 namespace {
 
-constexpr int64_t most_threads = 1024;
 
 bool flag(nb::handle h, const char *name) {
     if (!PyBool_Check(h.ptr()))
@@ -42,7 +41,7 @@ struct backward_arguments {
         out.require_shape({rows, k});
         operands = {g.data(), rows, turned, b.matrix, k, flag(unipolar, "unipolar"),
                     keep ? keep->data() : nullptr, out.data(),
-                    bounded(threads, 1, most_threads, "threads")};
+                    thread_count(threads)};
     }
 
     void require_integers() const {
@@ -54,7 +53,7 @@ struct backward_arguments {
     template <class Product> void run(Product product) const {
         int status;
         {
-            nb::gil_scoped_release others_run;
+            const kernel_scope others_run;
             status = product(&operands);
         }
         if (status == MESHD_NO_MEMORY) throw std::bad_alloc();
@@ -92,12 +91,12 @@ void product_floats(nb::handle x_arg, nb::handle words, nb::handle scales, nb::h
     const array<const float, 2> x(x_arg, "x");
     const packed_argument w(words, "w_words", scales, "w_scales", beta, "beta_w", k);
     const array<float, 2> out(out_arg, "out");
-    const size_t threads = bounded(threads_arg, 1, most_threads, "threads");
+    const size_t threads = thread_count(threads_arg);
     x.require_shape({x.shape(0), k});
     out.require_shape({x.shape(0), w.matrix.rows});
     int status;
     {
-        nb::gil_scoped_release others_run;
+        const kernel_scope others_run;
         status = meshd_product_floats(x.data(), x.shape(0), &w.matrix, k, out.data(), threads);
     }
     if (status == MESHD_NO_MEMORY) throw std::bad_alloc();

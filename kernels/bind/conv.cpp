@@ -98,17 +98,19 @@ struct image_argument {
     }
 };
 
-void require_panels(const array<uint32_t, 1> &panels, const shape_argument &shape,
-                    const packed_matrix &w, size_t beta_a, meshd_coding coding) {
-    panels.require_shape(
-        {meshd_conv_panel_units(&meshd_kernels()->product, &shape, &w, beta_a, coding)});
+void require_panels(const kernel_table *kernels, const array<uint32_t, 1> &panels,
+                    const shape_argument &shape, const packed_matrix &w, size_t beta_a,
+                    meshd_coding coding) {
+    panels.require_shape({meshd_conv_panel_units(&kernels->product, &shape, &w, beta_a, coding)});
     require_aligned(panels);
 }
 
 template <meshd_coding coding>
 void conv2d(nb::handle x_words, nb::handle x_scales, nb::handle beta_a_arg, nb::handle shape_arg,
             nb::handle w_words, nb::handle w_scales, nb::handle beta_w, nb::handle bias_arg,
-            nb::handle panels_arg, nb::handle threads_arg, nb::handle out_arg) {
+            nb::handle panels_arg, nb::handle panels_isa, nb::handle threads_arg,
+            nb::handle out_arg) {
+    const kernel_table *kernels = meshd_kernels();
     const shape_argument shape(shape_arg);
     const size_t threads = thread_count(threads_arg), beta_a = shape.segment(beta_a_arg, "beta_a");
     const image_argument x(x_words, x_scales, beta_a, shape);
@@ -124,29 +126,35 @@ void conv2d(nb::handle x_words, nb::handle x_scales, nb::handle beta_a_arg, nb::
     std::optional<array<uint32_t, 1>> panels;
     if (!panels_arg.is_none()) {
         panels.emplace(panels_arg, "panels");
-        require_panels(*panels, shape, w.matrix, beta_a, coding);
+        require_set(kernels, panels_isa);
+        require_panels(kernels, *panels, shape, w.matrix, beta_a, coding);
     }
     int status;
     {
-        nb::gil_scoped_release others_run;
-        status = meshd_conv(&meshd_kernels()->product, &shape, &x.matrix, beta_a, &w.matrix,
+        const kernel_scope others_run;
+        status = meshd_conv(&kernels->product, &shape, &x.matrix, beta_a, &w.matrix,
                             panels ? panels->data() : nullptr, coding,
                             bias ? bias->data() : nullptr, threads, out.data());
     }
     if (status == MESHD_NO_MEMORY) throw std::bad_alloc();
 }
 
+// Returns the set that the panels are for.
 template <meshd_coding coding>
-void prepare(nb::handle w_words, nb::handle w_scales, nb::handle beta_w, nb::handle beta_a_arg,
+const char *prepare(nb::handle w_words, nb::handle w_scales, nb::handle beta_w, nb::handle beta_a_arg,
              nb::handle shape_arg, nb::handle threads_arg, nb::handle panels_arg) {
     const shape_argument shape(shape_arg);
     const size_t threads = thread_count(threads_arg), beta_a = shape.segment(beta_a_arg, "beta_a");
     const filters_argument w(w_words, w_scales, beta_w, beta_a, shape);
     const array<uint32_t, 1> panels(panels_arg, "panels");
-    require_panels(panels, shape, w.matrix, beta_a, coding);
-    nb::gil_scoped_release others_run;
-    meshd_conv_prepare(&meshd_kernels()->product, &shape, &w.matrix, beta_a, coding, threads,
-                       panels.data());
+    const kernel_table *kernels = meshd_kernels();
+    require_panels(kernels, panels, shape, w.matrix, beta_a, coding);
+    {
+        const kernel_scope others_run;
+        meshd_conv_prepare(&kernels->product, &shape, &w.matrix, beta_a, coding, threads,
+                           panels.data());
+    }
+    return kernels->isa;
 }
 
 // How many uint32_t the panels of so many filters take.
@@ -170,7 +178,7 @@ void im2col(nb::handle x_words, nb::handle x_scales, nb::handle beta_a_arg, nb::
     const array<float, 2> scales(scales_arg, "out_scales");
     words.require_shape({shape.windows, words_of(shape.k)});
     scales.require_shape({shape.windows, shape.k / x.matrix.beta});
-    nb::gil_scoped_release others_run;
+    const kernel_scope others_run;
     meshd_im2col(&shape, &x.matrix, beta_a, threads, words.data(), scales.data());
 }
 

@@ -15,7 +15,7 @@ void pack(nb::handle x_arg, nb::handle beta_arg, nb::handle words_arg, nb::handl
     const size_t rows = x.shape(0), k = x.shape(1), beta = segment_length(beta_arg, k, "beta");
     words.require_shape({rows, words_of(k)});
     scales.require_shape({rows, segments_of(k, beta)});
-    nb::gil_scoped_release others_run;
+    const kernel_scope others_run;
     (meshd_kernels()->stream.*slot)(x.data(), rows, k, beta, words.data(), scales.data());
 }
 
@@ -26,7 +26,7 @@ void unpack(nb::handle words, nb::handle scales, nb::handle beta, nb::handle k_a
     const packed_argument m(words, "words", scales, "scales", beta, "beta", k);
     const array<float, 2> out(out_arg, "out");
     out.require_shape({m.matrix.rows, k});
-    nb::gil_scoped_release others_run;
+    const kernel_scope others_run;
     (meshd_kernels()->stream.*slot)(&m.matrix, k, out.data());
 }
 
@@ -36,7 +36,7 @@ void within(nb::handle x_arg, nb::handle cut_arg, nb::handle words_arg) {
     const size_t rows = x.shape(0), k = x.shape(1);
     const float cut = (float)number(cut_arg, "cut");
     words.require_shape({rows, words_of(k)});
-    nb::gil_scoped_release others_run;
+    const kernel_scope others_run;
     meshd_kernels()->stream.within(x.data(), rows, k, cut, words.data());
 }
 
@@ -45,7 +45,7 @@ void segment_means(nb::handle x_arg, nb::handle beta_arg, nb::handle means_arg) 
     const array<float, 2> means(means_arg, "out");
     const size_t rows = x.shape(0), k = x.shape(1), beta = segment_length(beta_arg, k, "beta");
     means.require_shape({rows, segments_of(k, beta)});
-    nb::gil_scoped_release others_run;
+    const kernel_scope others_run;
     meshd_kernels()->stream.segment_means(x.data(), rows, k, beta, means.data());
 }
 
@@ -60,7 +60,7 @@ void carry_binarize(nb::handle grad_arg, nb::handle carried_arg, nb::handle weig
     carried.require_shape({n});
     bits.require_shape({words_of(n)});
     means.require_shape({segments_of(n, gamma)});
-    nb::gil_scoped_release others_run;
+    const kernel_scope others_run;
     meshd_kernels()->stream.carry_binarize(grad.data(), carried.data(), n, weight, gamma,
                                            bits.data(), means.data());
 }
@@ -73,7 +73,7 @@ void carry_settle(nb::handle carried_arg, nb::handle bits_arg, nb::handle scale_
     const size_t n = carried.shape(0), gamma = segment_length(gamma_arg, n, "gamma");
     bits.require_shape({words_of(n)});
     scale.require_shape({segments_of(n, gamma)});
-    nb::gil_scoped_release others_run;
+    const kernel_scope others_run;
     meshd_kernels()->stream.carry_settle(carried.data(), bits.data(), scale.data(), n, gamma);
 }
 
@@ -91,7 +91,7 @@ void feedback_binarize(nb::handle grad_arg, nb::handle carried_arg, nb::handle w
     scale.require_shape({segments_of(n, gamma)});
     bits.require_shape({words_of(n)});
     means.require_shape({segments_of(n, gamma)});
-    nb::gil_scoped_release others_run;
+    const kernel_scope others_run;
     meshd_kernels()->stream.feedback_binarize(grad.data(), carried.data(), n, weight, gamma,
                                               scale.data(), bits.data(), means.data());
 }

@@ -10,7 +10,7 @@ namespace {
 template <class Kernel> void count_votes(size_t count, Kernel kernel) {
     int status;
     {
-        nb::gil_scoped_release others_run;
+        const kernel_scope others_run;
         status = kernel();
     }
     if (status == MESHD_OVERFLOW)
@@ -53,7 +53,7 @@ void planes_sum(nb::handle planes_arg, nb::handle other_arg) {
 template <class Kernel> void use_votes(size_t members, Kernel kernel) {
     int status;
     {
-        nb::gil_scoped_release others_run;
+        const kernel_scope others_run;
         status = kernel();
     }
     if (status == MESHD_OVERFLOW)

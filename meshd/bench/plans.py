@@ -60,7 +60,7 @@ QUICK = Plan(
     betas=(0, 256, 128, 64, 16),
     backward=(cube(1024),),
     conv_batch=32,
-    product=Effort(3.0),
+    product=Effort(2.6),
     stream=Effort(0.5, least_turns=4, most_turns=20),
     elements=1 << 25,
     ceilings_s=1.0,

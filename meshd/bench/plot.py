@@ -164,7 +164,7 @@ def roofline(axes: Axes, report: Report, series: dict[str, list[Row]]) -> None:
     axes.set(ylabel="GOPS, best of the turns", xscale="log", yscale="log")
     axes.grid(alpha=0.25)
     if points:
-        axes.legend(frameon=False, loc="lower left", fontsize=8)
+        axes.legend(frameon=False, loc="lower right", fontsize=8)
 
 
 def intensity(row: Row) -> float:

@@ -70,13 +70,13 @@ def planned(plan: Plan, isa: str, threads: int) -> Iterator[tuple[Contest, Effor
     shapes = {shape: every if shape in plan.all_isas else (isa,) for shape in plan.shapes}
     parts = ceilings.Parts(isa, threads)
     backward = {shape: (isa,) for shape in plan.backward}
+    for contest in convs.contests(plan.conv_batch, CONV_BETAS, isa, threads):
+        yield contest, plan.product
     # A plain loop says nothing about a gradient that it does not about a product.
     libraries = tuple(r for r in REFERENCES if r.name != "cmma")
     for family in (
-        Products("forward", FORWARD, plan.betas, shapes),
         Products("backward", BACKWARD, (BACKWARD_BETA,), backward, libraries),
+        Products("forward", FORWARD, plan.betas, shapes),
     ):
         for contest in family.contests(parts, threads):
             yield contest, plan.product
-    for contest in convs.contests(plan.conv_batch, CONV_BETAS, isa, threads):
-        yield contest, plan.product

@@ -158,6 +158,7 @@ def product_signed(
     k: int,
     bias: Floats | None,
     panels: Units | None,
+    panels_isa: str | None,
     threads: int,
     out: Floats,
     /,
@@ -171,7 +172,7 @@ def prepare_signed(
     threads: int,
     panels: Units,
     /,
-) -> None: ...
+) -> str: ...
 def panel_units_signed(rows: int, beta_w: int, beta_a: int, k: int, /) -> int: ...
 def product_unipolar(
     a_words: Words,
@@ -183,6 +184,7 @@ def product_unipolar(
     k: int,
     bias: Floats | None,
     panels: Units | None,
+    panels_isa: str | None,
     threads: int,
     out: Floats,
     /,
@@ -196,7 +198,7 @@ def prepare_unipolar(
     threads: int,
     panels: Units,
     /,
-) -> None: ...
+) -> str: ...
 def panel_units_unipolar(rows: int, beta_w: int, beta_a: int, k: int, /) -> int: ...
 def binarized_product_signed(
     x: Floats,
@@ -206,6 +208,7 @@ def binarized_product_signed(
     beta_w: int,
     bias: Floats | None,
     panels: Units | None,
+    panels_isa: str | None,
     threads: int,
     cut: float | None,
     out_kept: Words | None,
@@ -222,6 +225,7 @@ def binarized_product_unipolar(
     beta_w: int,
     bias: Floats | None,
     panels: Units | None,
+    panels_isa: str | None,
     threads: int,
     cut: float | None,
     out_kept: Words | None,
@@ -240,6 +244,7 @@ def conv2d_signed(
     beta_w: int,
     bias: Floats | None,
     panels: Units | None,
+    panels_isa: str | None,
     threads: int,
     out: Floats,
     /,
@@ -253,7 +258,7 @@ def prepare_conv2d_signed(
     threads: int,
     panels: Units,
     /,
-) -> None: ...
+) -> str: ...
 def conv2d_panel_units_signed(
     filters: int, beta_w: int, beta_a: int, shape: tuple[int, ...], /
 ) -> int: ...
@@ -267,6 +272,7 @@ def conv2d_unipolar(
     beta_w: int,
     bias: Floats | None,
     panels: Units | None,
+    panels_isa: str | None,
     threads: int,
     out: Floats,
     /,
@@ -280,7 +286,7 @@ def prepare_conv2d_unipolar(
     threads: int,
     panels: Units,
     /,
-) -> None: ...
+) -> str: ...
 def conv2d_panel_units_unipolar(
     filters: int, beta_w: int, beta_a: int, shape: tuple[int, ...], /
 ) -> int: ...

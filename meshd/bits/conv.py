@@ -1,8 +1,8 @@
 """Convolutions of packed images. Rules that hold for all of it: `meshd.bits.ops`.
 
 An image x (B, H, W, C) is packed along its channels, each group's channels of each pixel a row:
-`pack_signed(x.reshape(shape.rows, -1), beta)`. Filters w (O, kh, kw, C / groups) are packed as rows
-of k = kh * kw * C / groups elements: `pack_signed(w.reshape(O, -1), beta_w)`.
+`pack_signed(x.reshape(shape.rows, shape.tap_channels), beta)`. Filters w (O, kh, kw, C / groups)
+are packed as rows of k = kh * kw * C / groups elements: `pack_signed(w.reshape(O, k), beta_w)`.
 
 beta_a and beta_w each divide C / groups, so that a segment lies within a tap, or are at least k:
 one scale for a whole window, one for a whole filter. A window's scale is the mean of |x| over its
@@ -114,7 +114,7 @@ def conv2d_signed(
     group leave most of a panel empty (a depthwise convolution is correct, not fast).
     """
     out = _output(out, shape, w_words)
-    units = units_of(panels, "signed")
+    units, isa = units_of(panels, "signed", beta_w, beta_a, shape.k)
     _kernels.conv2d_signed(
         x_words,
         x_scales,
@@ -125,6 +125,7 @@ def conv2d_signed(
         beta_w,
         bias,
         units,
+        isa,
         threads,
         out,
     )
@@ -147,7 +148,7 @@ def conv2d_unipolar(
 ) -> Floats:
     """Y (B, Ho, Wo, O) of unipolar packed images and signed filters. Else as `conv2d_signed`."""
     out = _output(out, shape, w_words)
-    units = units_of(panels, "unipolar")
+    units, isa = units_of(panels, "unipolar", beta_w, beta_a, shape.k)
     _kernels.conv2d_unipolar(
         x_words,
         x_scales,
@@ -158,6 +159,7 @@ def conv2d_unipolar(
         beta_w,
         bias,
         units,
+        isa,
         threads,
         out,
     )
@@ -180,8 +182,8 @@ def prepare_conv2d_signed(
     filters = length(w_words, 2, "w_words")
     numbers = _numbers(shape)
     units = aligned(_kernels.conv2d_panel_units_signed(filters, beta_w, beta_a, numbers))
-    _kernels.prepare_conv2d_signed(w_words, w_scales, beta_w, beta_a, numbers, threads, units)
-    return Panels(units, "signed", _kernels.isa())
+    isa = _kernels.prepare_conv2d_signed(w_words, w_scales, beta_w, beta_a, numbers, threads, units)
+    return Panels(units, isa, "signed", min(beta_w, shape.k), min(beta_a, shape.k), shape.k)
 
 
 def prepare_conv2d_unipolar(
@@ -197,8 +199,10 @@ def prepare_conv2d_unipolar(
     filters = length(w_words, 2, "w_words")
     numbers = _numbers(shape)
     units = aligned(_kernels.conv2d_panel_units_unipolar(filters, beta_w, beta_a, numbers))
-    _kernels.prepare_conv2d_unipolar(w_words, w_scales, beta_w, beta_a, numbers, threads, units)
-    return Panels(units, "unipolar", _kernels.isa())
+    isa = _kernels.prepare_conv2d_unipolar(
+        w_words, w_scales, beta_w, beta_a, numbers, threads, units
+    )
+    return Panels(units, isa, "unipolar", min(beta_w, shape.k), min(beta_a, shape.k), shape.k)
 
 
 def im2col(

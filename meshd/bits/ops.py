@@ -3,8 +3,13 @@
 Every array must be dense (C order), of exactly the dtype named, in native byte order; nothing is
 converted. A wrong kind of object or dtype raises TypeError, a wrong shape, order, bound or a
 read-only output ValueError, each with the argument's name. Outputs must not overlap inputs. The GIL
-is released while a kernel runs. The result has the same bits on every machine (NaN payloads
-excepted). Layout and shapes: `meshd.bits.layout`; here W(n) is words(n) and S(n, beta) segments.
+is released while a kernel runs. `use_isa` chooses for all threads, from their next call on.
+
+The result has the same bits on every machine, whatever the caller's floating-point settings, and
+for any number of threads (NaN payloads excepted). Products promise it while scales are below 2^127
+and no term underflows: then infinities, and the sign of a zero, may differ. Padding bits behind the
+last element of a row are zero by contract. A call cannot be interrupted; a product of few columns
+still lays out a whole panel of them. Layout and shapes: `meshd.bits.layout`; here W(n) is words(n) and S(n, beta) segments.
 """
 
 from __future__ import annotations

@@ -19,12 +19,16 @@ PANEL_ALIGNMENT_BYTES = 64
 class Panels:
     """Weights laid out for the kernels of one instruction set, to serve many products.
 
-    Valid for the coding, beta_a and k that they were prepared for, and while `isa` is in use.
+    Valid for the same W and activations of the same coding and beta, while `isa` is in use. All
+    of that is checked but W. A beta that is at least k stands as k.
     """
 
     units: Units
-    coding: str
     isa: str
+    coding: str
+    beta_w: int
+    beta_a: int
+    k: int
 
 
 def prepare_signed(
@@ -33,8 +37,8 @@ def prepare_signed(
     """Lay out signed weights W (N, k) once for products with signed activations cut by beta_a."""
     rows = length(w_words, 2, "w_words")
     units = aligned(_kernels.panel_units_signed(rows, beta_w, beta_a, k))
-    _kernels.prepare_signed(w_words, w_scales, beta_w, beta_a, k, threads, units)
-    return Panels(units, "signed", _kernels.isa())
+    isa = _kernels.prepare_signed(w_words, w_scales, beta_w, beta_a, k, threads, units)
+    return Panels(units, isa, "signed", min(beta_w, k), min(beta_a, k), k)
 
 
 def prepare_unipolar(
@@ -43,8 +47,8 @@ def prepare_unipolar(
     """Lay out signed weights W (N, k) once for products with unipolar activations."""
     rows = length(w_words, 2, "w_words")
     units = aligned(_kernels.panel_units_unipolar(rows, beta_w, beta_a, k))
-    _kernels.prepare_unipolar(w_words, w_scales, beta_w, beta_a, k, threads, units)
-    return Panels(units, "unipolar", _kernels.isa())
+    isa = _kernels.prepare_unipolar(w_words, w_scales, beta_w, beta_a, k, threads, units)
+    return Panels(units, isa, "unipolar", min(beta_w, k), min(beta_a, k), k)
 
 
 def product_signed(
@@ -72,9 +76,9 @@ def product_signed(
     above, and for whole rows; other betas are correct, and cost about as much as beta 32.
     """
     out = matrix(out, length(a_words, 2, "a_words"), length(w_words, 2, "w_words"))
-    units = units_of(panels, "signed")
+    units, isa = units_of(panels, "signed", beta_w, beta_a, k)
     _kernels.product_signed(
-        a_words, a_scales, beta_a, w_words, w_scales, beta_w, k, bias, units, threads, out
+        a_words, a_scales, beta_a, w_words, w_scales, beta_w, k, bias, units, isa, threads, out
     )
     return out
 
@@ -95,9 +99,9 @@ def product_unipolar(
 ) -> Floats:
     """Y (M, N) = A W^T of a unipolar A (M, k) and a signed W (N, k). Else as `product_signed`."""
     out = matrix(out, length(a_words, 2, "a_words"), length(w_words, 2, "w_words"))
-    units = units_of(panels, "unipolar")
+    units, isa = units_of(panels, "unipolar", beta_w, beta_a, k)
     _kernels.product_unipolar(
-        a_words, a_scales, beta_a, w_words, w_scales, beta_w, k, bias, units, threads, out
+        a_words, a_scales, beta_a, w_words, w_scales, beta_w, k, bias, units, isa, threads, out
     )
     return out
 
@@ -126,7 +130,8 @@ def binarized_product_signed(
     """
     out_words, out_scales = pack_outputs(x, beta_a, out_words, out_scales)
     out = matrix(out, length(x, 2, "x"), length(w_words, 2, "w_words"))
-    units = units_of(panels, "signed")
+    k = int(x.shape[1])
+    units, isa = units_of(panels, "signed", beta_w, beta_a, k)
     _kernels.binarized_product_signed(
         x,
         beta_a,
@@ -135,6 +140,7 @@ def binarized_product_signed(
         beta_w,
         bias,
         units,
+        isa,
         threads,
         cut,
         out_kept,
@@ -164,7 +170,8 @@ def binarized_product_unipolar(
     """Binarize x (M, K) to {0, 1} and multiply it with W. Else as `binarized_product_signed`."""
     out_words, out_scales = pack_outputs(x, beta_a, out_words, out_scales)
     out = matrix(out, length(x, 2, "x"), length(w_words, 2, "w_words"))
-    units = units_of(panels, "unipolar")
+    k = int(x.shape[1])
+    units, isa = units_of(panels, "unipolar", beta_w, beta_a, k)
     _kernels.binarized_product_unipolar(
         x,
         beta_a,
@@ -173,6 +180,7 @@ def binarized_product_unipolar(
         beta_w,
         bias,
         units,
+        isa,
         threads,
         cut,
         out_kept,
@@ -183,19 +191,23 @@ def binarized_product_unipolar(
     return out_words, out_scales, out
 
 
-def units_of(panels: Panels | None, coding: str) -> Units | None:
-    """What the kernels take for `panels`; an error where they do not fit the coding or the set."""
+def units_of(
+    panels: Panels | None, coding: str, beta_w: int, beta_a: int, k: int
+) -> tuple[Units | None, str | None]:
+    """Return the units of panels and their instruction set, None for none.
+
+    ValueError unless they were prepared for this: whether the set is in use, the kernel asks.
+    """
     if panels is None:
-        return None
+        return None, None
     if not isinstance(panels, Panels):
         raise TypeError(f"panels: expected Panels, got {type(panels).__name__}")
-    if panels.coding != coding:
-        raise ValueError(f"panels: were prepared for {panels.coding} activations, not {coding}")
-    if panels.isa != _kernels.isa():
-        raise ValueError(
-            f"panels: were prepared for {panels.isa}, and {_kernels.isa()} is in use: prepare again"
-        )
-    return panels.units
+    here = (coding, min(beta_w, k), min(beta_a, k), k)
+    there = (panels.coding, panels.beta_w, panels.beta_a, panels.k)
+    for name, wanted, got in zip(("coding", "beta_w", "beta_a", "k"), here, there, strict=True):
+        if wanted != got:
+            raise ValueError(f"panels: were prepared for {name} = {got}, not {wanted}")
+    return panels.units, panels.isa
 
 
 def aligned(count: int) -> Units:

@@ -5,6 +5,7 @@ Law: what measures is loaded when a measurement begins, not before; it needs tor
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import json
 import os
@@ -52,6 +53,7 @@ def kernels(as_json: bool, quick: bool, plot: Path | None, threads: int) -> None
     refuse_more_threads_than_cores(threads)
     refuse_unwritable(plot)
     refuse_missing_libraries(plot)
+    refuse_unknown_set()
     from rich.console import Console
 
     from meshd.bench import plans, run
@@ -89,6 +91,22 @@ def refuse_missing_libraries(plot: Path | None) -> None:
         raise NotConfiguredError(
             f"this measurement needs {', '.join(missing)}; install: pip install 'meshd[bench]'"
         )
+
+
+def refuse_unknown_set() -> None:
+    """The kernels are chosen when they are loaded: here, so that a wrong name is one line.
+
+    Raises:
+        UsageError: MESHD_FORCE_ISA names no set that runs here.
+    """
+    from meshd.net.local import UsageError
+
+    try:
+        importlib.import_module("meshd.bits.ops")
+    except ImportError as error:
+        if not str(error).startswith("MESHD_FORCE_ISA"):
+            raise
+        raise UsageError(str(error)) from None
 
 
 def refuse_more_threads_than_cores(threads: int) -> None:

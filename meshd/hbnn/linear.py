@@ -138,7 +138,8 @@ class HadamardLinear(nn.Module):
         """Describe the layer in `print(net)`."""
         return (
             f"{self.in_features} -> {self.out_features}, beta_w={self.beta_w}, "
-            f"beta_a={self.beta_a}, {self.rule.coding}, cut={self.rule.cut}"
+            f"beta_a={self.beta_a}, {self.rule.coding}, cut={self.rule.cut}, "
+            f"backward={self.rule.backward}"
         )
 
     def _check_packed(self, words: NDArray[np.uint64], scales: NDArray[np.float32]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from dataclasses import replace
 
 import numpy as np
@@ -242,11 +243,10 @@ def test_panels_are_checked(coding: str) -> None:
     wrong = "signed" if coding == "unipolar" else "unipolar"
     for bad, error, text in (
         (panels.units, TypeError, "panels: expected Panels, got ndarray"),
-        (
-            replace(panels, coding=wrong),
-            ValueError,
-            f"panels: were prepared for {wrong} activations",
-        ),
+        (replace(panels, coding=wrong), ValueError, f"for coding = {wrong}, not {coding}"),
+        (replace(panels, beta_a=16), ValueError, "panels: were prepared for beta_a = 16, not 32"),
+        (replace(panels, beta_w=16), ValueError, "panels: were prepared for beta_w = 16, not 32"),
+        (replace(panels, k=K - 1), ValueError, "panels: were prepared for k = 69, not 70"),
         (
             replace(panels, isa="none"),
             ValueError,
@@ -273,3 +273,42 @@ def test_a_bias_is_checked() -> None:
         (zeros(np.float32, 2 * rows)[::2], ValueError, "bias: is not C-contiguous"),
     ):
         refused("product_signed", arguments | {"bias": bad}, error, text)
+
+
+def test_another_set_chosen_meanwhile_never_reads_these_panels() -> None:
+    """Threads choose sets while others prepare and multiply: a right result or a refusal."""
+    rng = np.random.default_rng(1)
+    k, beta = 256, 64
+    a = ops.pack_signed(rng.standard_normal((9, k)).astype(np.float32), beta)
+    w = ops.pack_signed(rng.standard_normal((33, k)).astype(np.float32), beta)
+    wanted = ops.product_signed(*a, beta, *w, beta, k)
+    before, wrong, stop = ops.isa(), [], threading.Event()
+
+    def choose() -> None:
+        while not stop.is_set():
+            for name in ops.list_isas():
+                ops.use_isa(name)
+
+    def multiply() -> None:
+        for _ in range(300):
+            try:
+                panels = ops.prepare_signed(*w, beta, beta, k)
+                got = ops.product_signed(*a, beta, *w, beta, k, panels=panels)
+            except ValueError as refusal:
+                if not str(refusal).startswith("panels: "):
+                    wrong.append(str(refusal))
+            else:
+                if not np.array_equal(got, wanted):
+                    wrong.append("another result")
+
+    chooser = threading.Thread(target=choose)
+    workers = [threading.Thread(target=multiply) for _ in range(2)]
+    chooser.start()
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    stop.set()
+    chooser.join()
+    ops.use_isa(before)
+    assert not wrong

@@ -305,7 +305,7 @@ def test_bias_and_panels_are_checked() -> None:
     cases: list[tuple[dict[str, Any], type[Exception], str]] = [
         ({"bias": np.zeros(3, np.float32)}, ValueError, r"bias: expected shape \(2,\), got \(3,\)"),
         ({"bias": np.zeros(2)}, TypeError, "bias: expected a dense float32"),
-        ({"panels": other}, ValueError, "panels: were prepared for unipolar activations"),
+        ({"panels": other}, ValueError, "panels: were prepared for coding = unipolar, not signed"),
         ({"panels": longer}, ValueError, "panels: expected shape"),
     ]
     for more, error, text in cases:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -217,3 +218,19 @@ def test_bench_alone_shows_its_help(capsys: Capture) -> None:
     assert meshd(["bench"]) == 2
     out, err = capsys.readouterr()
     assert out == "" and "kernels" in err
+
+
+def test_an_unknown_set_of_kernels_is_one_line() -> None:
+    """The extension is loaded anew, so in a process of its own."""
+    code = "import sys; from meshd.cli.main import run; sys.exit(run(['bench', 'kernels']))"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | {"MESHD_FORCE_ISA": "sse9", "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 2 and done.stdout == ""
+    (line,) = done.stderr.strip().splitlines()
+    assert "MESHD_FORCE_ISA: instruction set 'sse9' is not in this build" in line
