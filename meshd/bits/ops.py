@@ -9,7 +9,8 @@ The result has the same bits on every machine, whatever the caller's floating-po
 for any number of threads (NaN payloads excepted). Products promise it while scales are below 2^127
 and no term underflows: then infinities, and the sign of a zero, may differ. Padding bits behind the
 last element of a row are zero by contract. A call cannot be interrupted; a product of few columns
-still lays out a whole panel of them. Layout and shapes: `meshd.bits.layout`; here W(n) is words(n) and S(n, beta) segments.
+still lays out a whole panel of them. Layout and shapes: `meshd.bits.layout`; here W(n) is words(n)
+and S(n, beta) segments.
 """
 
 from __future__ import annotations
