@@ -58,7 +58,7 @@ struct upcoming {
 };
 
 struct multiplication : row_product {
-    size_t block_tiles = 1, chunk_panels = 1, chunks = 1;
+    size_t block_tiles = 1, chunk_panels = 1, chunks = 1, ahead = 1;
     bool past_caches;
     std::atomic<bool> no_memory{false};
 
@@ -160,7 +160,9 @@ struct multiplication : row_product {
             return;
         }
         alignas(64) float start[most_columns];
-        upcoming next(a, (first + count) * plan.rows, count * plan.rows, count * (end - panel));
+        // The block that this thread comes to next, if all take turns.
+        const size_t after = first + ahead * block_tiles;
+        upcoming next(a, after * plan.rows, count * plan.rows, count * (end - panel));
         for (size_t column = panel * plan.columns; panel < end; column += plan.columns, ++panel) {
             start_row(start, column, smaller(plan.columns, columns - column));
             for (size_t t = 0; t < count; ++t) {
@@ -192,6 +194,7 @@ void cut(multiplication *m, size_t threads) {
     const size_t wanted = threads > 1 && !m->a.once ? quotient_up(4 * threads, blocks) : 1;
     m->chunk_panels = quotient_up(panels, smaller(wanted, panels));
     m->chunks = quotient_up(panels, m->chunk_panels);
+    m->ahead = threads;
 }
 
 bool lay_out_rows(const void *context, const tile_plan &plan, size_t first, size_t tiles,
