@@ -67,7 +67,7 @@ class kernel_scope {
     word before_;
 };
 
-inline size_t thread_count(nb::handle threads) { return bounded(threads, 1, 65536, "threads"); }
+inline size_t thread_count(nb::handle threads) { return bounded(threads, 1, 1024, "threads"); }
 
 inline void require_aligned(const array<uint32_t, 1> &panels) {
     constexpr size_t alignment = 64;

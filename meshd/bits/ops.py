@@ -62,7 +62,10 @@ from meshd.bits.votes import (
     votes_sgd_dense,
 )
 
+MOST_THREADS = 1024  # that a call may be given; no more than 256 ever work
+
 __all__ = [
+    "MOST_THREADS",
     "ConvShape",
     "Panels",
     "apply_votes",

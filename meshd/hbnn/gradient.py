@@ -103,7 +103,7 @@ def product_with_bits(
         "transposed": transposed,
         "unipolar": bits.unipolar,
         "keep": keep,
-        "threads": torch.get_num_threads(),
+        "threads": min(torch.get_num_threads(), ops.MOST_THREADS),
         "out": out.numpy(),
     }
     if setting == "exact":

@@ -130,7 +130,7 @@ class _NativeProduct(torch.autograd.Function):
             w.words,
             w.scales,
             rule.beta_w,
-            threads=torch.get_num_threads(),
+            threads=min(torch.get_num_threads(), ops.MOST_THREADS),
             cut=cut,
             out_kept=kept,
             out=y.numpy(),
