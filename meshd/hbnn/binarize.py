@@ -18,17 +18,25 @@ H twice. A signed vector is a fixed point: every |H(x)[i]| of a segment is alpha
 alpha again. A unipolar one is not: with p the share of ones in the segment, the mean of H(x) is
 p * alpha, so H(H(x)) = p * H(x), segment by segment.
 
-H is flat almost everywhere, so its gradient is estimated as if H were the identity
-("straight through", arXiv 1308.3432), and cut where |x| > cut (arXiv 1602.02830, equation 4).
+H is flat almost everywhere, so its gradient is estimated, as if H were the identity, and cut where
+|x| is large: `meshd.hbnn.estimator`.
 """
 
 from __future__ import annotations
 
-import math
 from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
+
+from meshd.hbnn.estimator import (
+    Estimator,
+    check_cut,
+    check_estimator,
+    derivative_bytes,
+    times_bytes,
+)
+from meshd.hbnn.tensor_bits import pack_bits, unpack_bits
 
 Coding = Literal["signed", "unipolar"]
 
@@ -45,15 +53,6 @@ def check_coding(coding: str) -> Coding:
     if coding not in get_args(Coding):
         raise ValueError(f'coding must be "signed" or "unipolar", not {coding!r}')
     return coding  # type: ignore[return-value]
-
-
-def check_cut(cut: float | None) -> float | None:
-    """Return `cut`, a positive finite bound on |x| or None for no bound; ValueError otherwise."""
-    if cut is None:
-        return None
-    if isinstance(cut, bool) or not isinstance(cut, int | float) or not 0 < cut < math.inf:
-        raise ValueError(f"cut must be a positive finite number, or None for no cut, not {cut!r}")
-    return float(cut)
 
 
 def segment_count(length: int, beta: int) -> int:
@@ -94,37 +93,56 @@ def hadamard(x: Tensor, beta: int, coding: Coding) -> Tensor:
 
 
 class _Binarize(torch.autograd.Function):
-    """H_beta forward, straight-through backward; keeps one bool an element, none without a cut."""
+    """H_beta forward, straight-through backward; keeps what `meshd.hbnn.estimator` says."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, beta: int, coding: Coding, cut: float | None) -> Tensor:
-        ctx.cuts = cut is not None
+    def forward(
+        ctx: Any, x: Tensor, beta: int, coding: Coding, cut: float | None, estimator: Estimator
+    ) -> Tensor:
+        ctx.estimator = None if cut is None else estimator
         if cut is not None:
-            ctx.save_for_backward(x.abs() <= cut)
+            ctx.save_for_backward(kept_derivative(x, cut, estimator))
         return hadamard(x, beta, coding)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
-        if ctx.cuts:
-            (kept,) = ctx.saved_tensors
-            grad = grad * kept
-        return grad, None, None, None
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None, None]:
+        if ctx.estimator is not None:
+            grad = times_kept(grad, *ctx.saved_tensors, ctx.estimator)
+        return grad, None, None, None, None
 
 
-def binarize(x: Tensor, beta: int, coding: str = "signed", cut: float | None = 1.0) -> Tensor:
+def kept_derivative(x: Tensor, cut: float, estimator: Estimator) -> Tensor:
+    """Return dH/dx of activations as it is kept: bits uint8 (..., ceil(K/8)), or codes (..., K)."""
+    return pack_bits(x.abs() <= cut) if estimator == "cut" else derivative_bytes(x, cut)
+
+
+def times_kept(grad: Tensor, kept: Tensor, estimator: Estimator) -> Tensor:
+    """Return grad (..., K) * dH/dx, as `kept_derivative` kept it."""
+    if estimator == "cut":
+        return grad * unpack_bits(kept, grad.shape[-1])
+    return times_bytes(grad, kept)
+
+
+def hadamard_binarize(
+    x: Tensor,
+    beta: int,
+    coding: str = "signed",
+    cut: float | None = 1.0,
+    estimator: str = "cut",
+) -> Tensor:
     """Binarize `x` along its last dimension: H_beta of this file's first lines.
 
     `x` is (..., K), floating, K >= 1; any `beta` >= 1 will do: one that does not divide K leaves a
     shorter last segment, one above K makes the whole row one segment. The result has the shape,
-    dtype and device of `x`. Backward hands the gradient on where |x| <= `cut` (everywhere if
-    `cut` is None), in both codings and for every beta, 1 included. Where x is NaN, its whole
-    segment is NaN. ValueError for anything else.
+    dtype and device of `x`. Backward hands the gradient on as `cut` and `estimator` say (see
+    `meshd.hbnn.estimator`; everywhere if `cut` is None), in both codings and for every beta, 1
+    included. Where x is NaN, its whole segment is NaN. ValueError for anything else.
     """
     if not x.is_floating_point():
         raise ValueError(f"only floating tensors can be binarized, not {x.dtype}")
     if x.dim() == 0 or x.shape[-1] == 0:
         raise ValueError(f"nothing to binarize along the last dimension of shape {tuple(x.shape)}")
-    rule = (check_beta(beta), check_coding(coding), check_cut(cut))
+    rule = (check_beta(beta), check_coding(coding), check_cut(cut), check_estimator(estimator))
     result: Tensor = _Binarize.apply(x, *rule)  # type: ignore[no-untyped-call]
     return result
 

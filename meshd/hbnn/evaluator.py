@@ -22,7 +22,7 @@ from typing import Literal, overload
 import torch
 from torch import Tensor, nn
 
-from meshd.hbnn.binarize import binarize, check_beta, check_coding, check_cut
+from meshd.hbnn.binarize import check_beta, check_coding, check_cut, hadamard_binarize
 from meshd.hbnn.initial import normal_latents
 from meshd.hbnn.linear import HadamardLinear, check_features
 
@@ -73,7 +73,7 @@ class BinarizeLayer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Binarize (..., K) along its last dimension."""
-        return binarize(x, self.beta, self.coding, self.cut)
+        return hadamard_binarize(x, self.beta, self.coding, self.cut)
 
     def extra_repr(self) -> str:
         """Describe the layer in `print(net)`."""

@@ -35,7 +35,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from meshd.bits import ops
-from meshd.hbnn.binarize import Coding, binarize, segment_count
+from meshd.hbnn.binarize import Coding, hadamard_binarize, segment_count
 from meshd.hbnn.gradient import Factor, kept_bits, product_with_bits
 
 # Each segment costs the kernels a conversion and a multiplication: short ones cost them most. One
@@ -96,8 +96,8 @@ def product_tensor(x: Tensor, weight: Tensor, latent: bool, rule: ProductRule) -
 
     `weight` holds latents if `latent`, else w_hat.
     """
-    w_hat = binarize(weight, rule.beta_w, "signed", rule.cut) if latent else weight
-    return binarize(x, rule.beta_a, rule.coding, rule.cut) @ w_hat.T
+    w_hat = hadamard_binarize(weight, rule.beta_w, "signed", rule.cut) if latent else weight
+    return hadamard_binarize(x, rule.beta_a, rule.coding, rule.cut) @ w_hat.T
 
 
 def product_native(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from meshd.hbnn.binarize import binarize
+from meshd.hbnn.binarize import hadamard_binarize
 from meshd.hbnn.evaluator import (
     BinarizeLayer,
     BinLayer,
@@ -91,8 +91,8 @@ def test_gradients_reach_every_weight(net, normal):
 
 def test_binarize_layer_is_binarize(normal):
     x = normal(3, 9)
-    assert torch.equal(BinarizeLayer(4)(x), binarize(x, 4, "unipolar"))
-    assert torch.equal(BinarizeLayer(4, "signed")(x), binarize(x, 4, "signed"))
+    assert torch.equal(BinarizeLayer(4)(x), hadamard_binarize(x, 4, "unipolar"))
+    assert torch.equal(BinarizeLayer(4, "signed")(x), hadamard_binarize(x, 4, "signed"))
 
 
 def test_drawn_linear_weights_have_their_variance():

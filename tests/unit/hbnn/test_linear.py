@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from meshd.bits import ops
-from meshd.hbnn.binarize import binarize, quantize_scales
+from meshd.hbnn.binarize import hadamard_binarize, quantize_scales
 from meshd.hbnn.linear import HadamardLinear
 from meshd.hbnn.product import native_route_takes, pack_weight, product_native, product_tensor
 
@@ -112,7 +112,7 @@ def test_cut_none_lets_every_gradient_pass(normal):
     with torch.no_grad():
         layer.weight.mul_(50)
     layer(x).sum().backward()
-    w_hat, x_hat = binarize(layer.weight.detach(), 16), binarize(x.detach(), 16)
+    w_hat, x_hat = hadamard_binarize(layer.weight.detach(), 16), hadamard_binarize(x.detach(), 16)
     torch.testing.assert_close(x.grad, w_hat.sum(0).expand(4, K), rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(layer.weight.grad, x_hat.sum(0).expand(6, K), rtol=1e-4, atol=1e-4)
 
@@ -131,9 +131,9 @@ def test_a_binarized_input_is_binarized_again(normal):
     x = torch.relu(normal(4, K))
     for coding, same in (("signed", True), ("unipolar", False)):
         layer = layer_of(16, 16, coding)
-        once = binarize(x, 16, coding)
+        once = hadamard_binarize(x, 16, coding)
         assert torch.allclose(layer(once), layer(x), rtol=1e-4, atol=1e-5) == same
-        wanted = binarize(once, 16, coding) @ binarize(layer.weight, 16).T
+        wanted = hadamard_binarize(once, 16, coding) @ hadamard_binarize(layer.weight, 16).T
         torch.testing.assert_close(layer(once), wanted, rtol=1e-4, atol=1e-5)
 
 
@@ -146,11 +146,11 @@ def test_packed_layer_is_the_network_of_its_bits(normal):
     assert layer.is_packed
     rows = torch.from_numpy(ops.unpack_signed(packed.words, packed.scales, 16, K))
     assert torch.equal(layer.weight, rows)
-    exact = binarize(latents, 16)
+    exact = hadamard_binarize(latents, 16)
     assert torch.equal(layer.weight > 0, exact > 0)
     torch.testing.assert_close(layer.weight.detach(), exact, rtol=2**-11, atol=0)
     torch.testing.assert_close(
-        layer(x), binarize(x, 64, "unipolar") @ layer.weight.T, rtol=1e-4, atol=1e-5
+        layer(x), hadamard_binarize(x, 64, "unipolar") @ layer.weight.T, rtol=1e-4, atol=1e-5
     )
 
 
@@ -161,7 +161,7 @@ def test_packed_gradient_is_that_of_the_binarized_weight_uncut(normal):
     assert (layer.weight.abs() > 0.01).all()  # a cut would leave nothing
     upstream = normal(4, 6)
     layer(x).backward(upstream)
-    wanted = upstream.T @ binarize(x, 16, "unipolar")
+    wanted = upstream.T @ hadamard_binarize(x, 16, "unipolar")
     torch.testing.assert_close(layer.weight.grad, wanted, rtol=1e-4, atol=1e-5)
 
 
