@@ -107,7 +107,8 @@ class _Binarize(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None, None]:
         if ctx.estimator is not None:
-            grad = times_kept(grad, *ctx.saved_tensors, ctx.estimator)
+            (kept,) = ctx.saved_tensors
+            grad = times_kept(grad, kept, ctx.estimator)
         return grad, None, None, None, None
 
 

@@ -22,7 +22,8 @@ from typing import Literal, overload
 import torch
 from torch import Tensor, nn
 
-from meshd.hbnn.binarize import check_beta, check_coding, check_cut, hadamard_binarize
+from meshd.hbnn.binarize import check_beta, check_coding, hadamard_binarize
+from meshd.hbnn.estimator import check_cut
 from meshd.hbnn.initial import normal_latents
 from meshd.hbnn.linear import HadamardLinear, check_features
 

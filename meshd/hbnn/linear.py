@@ -19,10 +19,10 @@ from torch import Tensor, nn
 from meshd.hbnn.binarize import (
     check_beta,
     check_coding,
-    check_cut,
     quantize_scales,
     segment_count,
 )
+from meshd.hbnn.estimator import check_cut
 from meshd.hbnn.gradient import check_backward
 from meshd.hbnn.initial import normal_latents
 from meshd.hbnn.product import (

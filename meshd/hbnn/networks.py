@@ -14,7 +14,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from meshd.hbnn.binarize import check_beta, check_cut
+from meshd.hbnn.binarize import check_beta
+from meshd.hbnn.estimator import check_cut
 from meshd.hbnn.evaluator import BinarizeLayer, BinLayer, LinearLayer, Ramp, Sigmoid
 from meshd.hbnn.linear import HadamardLinear
 

@@ -15,9 +15,10 @@ BYTE_BITS = 8
 def pack_bits(mask: Tensor) -> Tensor:
     """Pack bool (..., K) to uint8 (..., ceil(K/8)); the bits past K are zero."""
     padded = torch.nn.functional.pad(mask.to(torch.uint8), (0, -mask.shape[-1] % BYTE_BITS))
-    eights = padded.unflatten(-1, (-1, BYTE_BITS))
+    eights = padded.reshape(*mask.shape[:-1], -1, BYTE_BITS)
     # Bits are disjoint, so their sum is their union and stays within a byte.
-    return (eights << _places(mask.device)).sum(-1, dtype=torch.uint8)
+    packed: Tensor = (eights << _places(mask.device)).sum(-1, dtype=torch.uint8)
+    return packed
 
 
 def unpack_bits(packed: Tensor, length: int) -> Tensor:
