@@ -12,62 +12,43 @@ import json
 import re
 import tomllib
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 
 from meshd.core.errors import UsageError
+from meshd.core.network.spec import NetworkSpec, network_table, parse_network
+from meshd.core.tables import bounded, choice, parse_table, refuse_unknown
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,31}")
 MAX_JOB_FILE_BYTES = 64 * 1024  # a page of settings; the precedent is the size of a large unit file
-
-
-def _bounded(default: int | float, low: int | float, high: int | float, about: str) -> Any:
-    """A number with its bounds; the type follows the default's."""
-    return field(default=default, metadata={"low": low, "high": high, "about": about})
-
-
-def _choice(default: str, *others: str, about: str) -> Any:
-    """A word out of a fixed set."""
-    return field(default=default, metadata={"choices": (default, *others), "about": about})
-
-
-@dataclass(frozen=True)
-class NetworkSpec:
-    """[network]: which layers, how wide, how aggressively binarized."""
-
-    preset: str = _choice("seed", about="the seed's seven layers, the middle one width x width")
-    width: int = _bounded(512, 8, 16384, "units of each hidden layer")
-    beta_w: int = _bounded(16, 1, 16384, "elements of a weight segment that share one scale")
-    beta_a: int = _bounded(16, 1, 16384, "elements of an activation segment that share one scale")
-    cut: float = _bounded(1.0, 0.01, 1000.0, "straight-through gradients pass where |x| <= cut")
 
 
 @dataclass(frozen=True)
 class TrainingSpec:
     """[training]: optimizer on the latents and the order of the data."""
 
-    epochs: int = _bounded(5, 1, 10_000, "passes over the training data")
-    batch: int = _bounded(120, 1, 65_536, "samples of one step, over all members")
-    learning_rate: float = _bounded(1e-3, 1e-7, 10.0, "Adam's step size at the start")
-    schedule: str = _choice("linear", "constant", about="linear falls to 5 % at the last step")
-    checkpoint_steps: int = _bounded(200, 1, 1_000_000, "steps between checkpoints")
-    seed: int = _bounded(0, 0, 2**53 - 1, "of the initial weights and the order of samples")
+    epochs: int = bounded(5, 1, 10_000, "passes over the training data")
+    batch: int = bounded(120, 1, 65_536, "samples of one step, over all members")
+    learning_rate: float = bounded(1e-3, 1e-7, 10.0, "Adam's step size at the start")
+    schedule: str = choice("linear", "constant", about="linear falls to 5 % at the last step")
+    checkpoint_steps: int = bounded(200, 1, 1_000_000, "steps between checkpoints")
+    seed: int = bounded(0, 0, 2**53 - 1, "of the initial weights and the order of samples")
 
 
 @dataclass(frozen=True)
 class ExchangeSpec:
     """[exchange]: what crosses the ring."""
 
-    kind: str = _choice("votes", "float32", about="votes: bit planes; float32: the reference")
-    gamma: int = _bounded(64, 64, 65_536, "elements of a gradient segment that share one scale")
+    kind: str = choice("votes", "float32", about="votes: bit planes; float32: the reference")
+    gamma: int = bounded(64, 64, 65_536, "elements of a gradient segment that share one scale")
 
 
 @dataclass(frozen=True)
 class MeshSpec:
     """[mesh]: how many machines."""
 
-    members_min: int = _bounded(1, 1, 256, "the job waits for so many machines")
-    members_max: int = _bounded(8, 1, 256, "no more than so many machines take part")
-    copies: int = _bounded(2, 1, 256, "members that hold each slice's state, if so many take part")
+    members_min: int = bounded(1, 1, 256, "the job waits for so many machines")
+    members_max: int = bounded(8, 1, 256, "no more than so many machines take part")
+    copies: int = bounded(2, 1, 256, "members that hold each slice's state, if so many take part")
 
 
 @dataclass(frozen=True)
@@ -82,13 +63,10 @@ class JobSpec:
 
 
 TABLES: dict[str, type] = {
-    "network": NetworkSpec,
     "training": TrainingSpec,
     "exchange": ExchangeSpec,
     "mesh": MeshSpec,
 }
-
-Table = TypeVar("Table")
 
 
 def parse_toml(text: str) -> JobSpec:
@@ -126,7 +104,10 @@ def parse_json(text: str) -> JobSpec:
 
 def canonical_json(spec: JobSpec) -> str:
     """The spec as JSON with sorted keys: equal specs give equal bytes on every machine."""
-    return json.dumps(dataclasses.asdict(spec), sort_keys=True, separators=(",", ":"))
+    table = {"name": spec.name, "network": network_table(spec.network)}
+    for key in TABLES:
+        table[key] = dataclasses.asdict(getattr(spec, key))
+    return json.dumps(table, sort_keys=True, separators=(",", ":"))
 
 
 def parse_spec(table: dict[str, Any]) -> JobSpec:
@@ -135,56 +116,27 @@ def parse_spec(table: dict[str, Any]) -> JobSpec:
     Raises:
         UsageError: unknown key, wrong type, out of bounds, or a contradiction.
     """
-    _refuse_unknown(table, {"name", *TABLES}, "")
+    refuse_unknown(table, {"name", "network", *TABLES}, "")
     name = table.get("name")
     if not isinstance(name, str) or not NAME.fullmatch(name):
         raise UsageError(
             "job file: name: needs 1 to 32 lower-case letters, digits, dots, dashes or"
             " underscores, beginning with a letter or digit"
         )
-    parts: dict[str, Any] = {}
+    parts: dict[str, Any] = {"network": parse_network(_part(table, "network"))}
     for key, kind in TABLES.items():
-        part = table.get(key, {})
-        if not isinstance(part, dict):
-            raise UsageError(f"job file: {key}: must be a table, written [{key}]")
-        parts[key] = _parse_table(part, kind, key)
+        parts[key] = parse_table(_part(table, key), kind, key)
     spec = JobSpec(name=name, **parts)
     _refuse_contradictions(spec)
     return spec
 
 
-def _parse_table(table: dict[str, Any], kind: type[Table], path: str) -> Table:
-    fields = {f.name: f for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
-    _refuse_unknown(table, set(fields), f"{path}.")
-    values: dict[str, Any] = {}
-    for key, value in table.items():
-        values[key] = _parse_value(value, fields[key], f"{path}.{key}")
-    return kind(**values)
-
-
-def _parse_value(value: Any, spec: dataclasses.Field[Any], path: str) -> Any:
-    """One value against its field's bounds or choices."""
-    if "choices" in spec.metadata:
-        choices = spec.metadata["choices"]
-        if not isinstance(value, str) or value not in choices:
-            raise UsageError(f"job file: {path}: must be one of {', '.join(choices)}")
-        return value
-    low, high = spec.metadata["low"], spec.metadata["high"]
-    whole = isinstance(spec.default, int)
-    if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
-        raise UsageError(f"job file: {path}: must be a {'whole ' if whole else ''}number")
-    if not low <= value <= high:  # NaN is not, either
-        told = str(value) if abs(value) < 1e20 or value != value else "the number"
-        raise UsageError(f"job file: {path}: {told} is out of bounds, {low} to {high}")
-    return value if whole else float(value)
-
-
-def _refuse_unknown(table: dict[str, Any], known: set[str], prefix: str) -> None:
-    unknown = sorted(str(key) for key in table if key not in known)
-    if unknown:
-        raise UsageError(
-            f"job file: {prefix}{unknown[0]}: unknown key; known here: {', '.join(sorted(known))}"
-        )
+def _part(table: dict[str, Any], key: str) -> dict[str, Any]:
+    """A table of a job file, empty where it is left out."""
+    part = table.get(key, {})
+    if not isinstance(part, dict):
+        raise UsageError(f"job file: {key}: must be a table, written [{key}]")
+    return part
 
 
 def _refuse_contradictions(spec: JobSpec) -> None:

@@ -185,7 +185,7 @@ def network_spec(spec: JobSpec, data: Dataset) -> dict[str, object]:
         "preset": network.preset,
         "inputs": data.inputs,
         "classes": data.classes,
-        "width": network.width,
+        "width": network.width or 512,
         "beta_w": network.beta_w,
         "beta_a": network.beta_a,
         "cut": network.cut,
