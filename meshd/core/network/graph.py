@@ -91,6 +91,11 @@ class Network:
         """Every trainable parameter, in order."""
         return [parameter for node in self.walk() for parameter in _parameters(node)]
 
+    @property
+    def widest(self) -> int:
+        """Numbers of the largest input or output of a layer, for one sample."""
+        return max(max(prod(node.input), prod(node.output)) for node in self.walk())
+
     def statistics(self) -> list[tuple[str, int]]:
         """Name and length of every buffer of running statistics, in order: mean, then variance."""
         return [
@@ -119,6 +124,8 @@ def resolve(description: NetworkDescription) -> Network:
             f" {description.classes} classes; end in a linear layer without out"
         )
     total = sum(parameter.size for parameter in network.parameters())
+    if total == 0:
+        raise UsageError("network: has no parameters to train; it needs a linear or conv layer")
     if total > MAX_PARAMETERS:
         raise UsageError(f"network: {total} parameters, at most {MAX_PARAMETERS}")
     return network
@@ -156,7 +163,10 @@ class _Resolver:
         if isinstance(layer, Residual):
             return self._residual(layer, name, shape, coding)
         layer = self._filled(layer, coding)
-        return Node(name, layer, shape, _output(layer, name, shape))
+        node = Node(name, layer, shape, _output(layer, name, shape))
+        if isinstance(layer, HadamardConv):
+            _check_segments(layer, name, shape[0])
+        return node
 
     def _residual(self, layer: Residual, name: str, shape: Shape, coding: str) -> Node:
         body, _ = self.chain(layer.body, f"{name}.body.", shape, coding)
@@ -167,19 +177,28 @@ class _Resolver:
         return Node(name, layer, shape, ends[0], body, shortcut)
 
     def _filled(self, layer: Layer, coding: str) -> Layer:
-        """The layer with what it inherits, and with its coding."""
-        changes: dict[str, Any] = {}
-        if isinstance(layer, Binary | Binarize):
-            for key in INHERITED:
-                if getattr(layer, key, None) == UNSET:
-                    changes[key] = getattr(self._spec, key)
-            if isinstance(layer, Binarize) and layer.beta == UNSET:
-                changes["beta"] = self._spec.beta_a
-            if layer.coding == "auto":
-                changes["coding"] = coding
+        """The layer with what it inherits, and with its coding.
+
+        With one element a segment, activations stay as they are (signed: H_1 is the identity), and
+        so do their gradients unless the layer itself asks for a cut.
+        """
         if getattr(layer, "out", None) == 0:
-            changes["out"] = self._classes
-        return dataclasses.replace(layer, **changes) if changes else layer
+            layer = dataclasses.replace(layer, out=self._classes)  # type: ignore[call-arg]
+        if not isinstance(layer, Binary | Binarize):
+            return layer
+        changes: dict[str, Any] = {}
+        for key in INHERITED:
+            if getattr(layer, key, None) == UNSET:
+                changes[key] = getattr(self._spec, key)
+        own = layer.beta if isinstance(layer, Binarize) else layer.beta_a
+        beta = self._spec.beta_a if own == UNSET else own
+        if isinstance(layer, Binarize):
+            changes["beta"] = beta
+        if beta == 1 and layer.cut_a == UNSET:
+            changes["cut_a"] = 0.0
+        if layer.coding == "auto":
+            changes["coding"] = "signed" if beta == 1 else coding
+        return dataclasses.replace(layer, **changes)
 
 
 def _coding_after(layer: Layer, coding: str) -> str:
@@ -216,6 +235,18 @@ def _output(layer: Layer, name: str, shape: Shape) -> Shape:
     if isinstance(layer, Flatten):
         return (prod(shape),)
     return shape
+
+
+def _check_segments(layer: HadamardConv, name: str, channels: int) -> None:
+    """Segments lie within a pixel's channels, or one covers all of a window (design section 4)."""
+    window = layer.kernel * layer.kernel * channels
+    for key, beta in (("beta_w", layer.beta_w), ("beta_a", layer.beta_a)):
+        if channels % beta and beta < window:
+            raise _misfit(
+                name,
+                f"has {key} {beta}, which neither divides its {channels} input channels nor covers"
+                f" its window of {window} numbers; set {key} for this layer or choose another",
+            )
 
 
 def _parameters(node: Node) -> Iterator[Parameter]:

@@ -7,9 +7,11 @@ binary block batch normalisation, binarization, convolution, activation, pooling
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 
 from meshd.core.network.layers import (
+    UNSET,
     AvgPool,
     BatchNorm,
     Binarize,
@@ -42,10 +44,15 @@ def _first_linear(spec: NetworkSpec, out: int) -> Layer:
     return HadamardLinear(out=out, beta_a=1) if spec.first == "binary" else Linear(out=out)
 
 
-def _first_conv(spec: NetworkSpec, out: int, kernel: int, padding: int, stride: int = 1) -> Layer:
-    if spec.first == "binary":
-        return HadamardConv(out=out, kernel=kernel, padding=padding, stride=stride, beta_a=1)
-    return Conv(out=out, kernel=kernel, padding=padding, stride=stride)
+def _first_conv(
+    spec: NetworkSpec, shape: Shape, out: int, kernel: int, padding: int, stride: int = 1
+) -> Layer:
+    """Binary: one scale a filter where segments of beta_w do not fit into the image's channels."""
+    window = Conv(out=out, kernel=kernel, padding=padding, stride=stride)
+    if spec.first == "dense":
+        return window
+    beta_w = kernel * kernel * shape[0] if shape[0] % spec.beta_w else UNSET
+    return HadamardConv(**dataclasses.asdict(window), beta_w=beta_w, beta_a=1)
 
 
 def _seed(spec: NetworkSpec, shape: Shape) -> Layers:
@@ -69,11 +76,11 @@ def _block(out: int, kernel: int = 3, padding: int = 1) -> Layers:
     return [BatchNorm(), HadamardConv(out=out, kernel=kernel, padding=padding), Ramp()]
 
 
-def _lenet(spec: NetworkSpec, _: Shape) -> Layers:
+def _lenet(spec: NetworkSpec, shape: Shape) -> Layers:
     """32C5-MP2-64C5-MP2-512FC-10; width: units of the fully connected layer."""
     width = spec.width or 512
     return [
-        _first_conv(spec, max(1, width // 16), 5, 0),
+        _first_conv(spec, shape, max(1, width // 16), 5, 0),
         BatchNorm(),
         Ramp(),
         MaxPool(),
@@ -87,12 +94,12 @@ def _lenet(spec: NetworkSpec, _: Shape) -> Layers:
     ]
 
 
-def _nin(spec: NetworkSpec, _: Shape) -> Layers:
+def _nin(spec: NetworkSpec, shape: Shape) -> Layers:
     """Network in network (arXiv 1312.4400) as usual for binary CIFAR-10 networks; width: 192."""
     width = spec.width or 192
     narrow, half = max(1, width * 5 // 6), max(1, width // 2)
     return [
-        _first_conv(spec, width, 5, 2),
+        _first_conv(spec, shape, width, 5, 2),
         BatchNorm(),
         Ramp(),
         *_block(narrow, 1, 0),
@@ -112,11 +119,11 @@ def _nin(spec: NetworkSpec, _: Shape) -> Layers:
     ]
 
 
-def _alexnet(spec: NetworkSpec, _: Shape) -> Layers:
+def _alexnet(spec: NetworkSpec, shape: Shape) -> Layers:
     """2x128C3-MP-2x256C3-MP-2x512C3-MP-2x1024FC-10 of the HadaNet paper; width: 128."""
     width = spec.width or 128
     layers: Layers = [
-        _first_conv(spec, width, 3, 1),
+        _first_conv(spec, shape, width, 3, 1),
         BatchNorm(),
         Ramp(),
         *_block(width),
@@ -130,11 +137,11 @@ def _alexnet(spec: NetworkSpec, _: Shape) -> Layers:
     return [*layers, BatchNorm(), Linear(bias=True)]
 
 
-def _convnet(spec: NetworkSpec, _: Shape) -> Layers:
+def _convnet(spec: NetworkSpec, shape: Shape) -> Layers:
     """64C3-MP-128C3-128C3-MP-256C3-MP-10 for images of 28 to 32 pixels; width: 64."""
     width = spec.width or 64
     return [
-        _first_conv(spec, width, 3, 1),
+        _first_conv(spec, shape, width, 3, 1),
         BatchNorm(),
         Ramp(),
         MaxPool(),
@@ -157,7 +164,9 @@ def _resnet18(spec: NetworkSpec, shape: Shape) -> Layers:
     """
     width = spec.width or 64
     large = len(shape) == 3 and min(shape[1:]) >= 64
-    stem = _first_conv(spec, width, 7, 3, 2) if large else _first_conv(spec, width, 3, 1)
+    stem = (
+        _first_conv(spec, shape, width, 7, 3, 2) if large else _first_conv(spec, shape, width, 3, 1)
+    )
     layers: Layers = [stem, BatchNorm(), Ramp()]
     if large:
         layers.append(MaxPool(kernel=3, stride=2, padding=1))
@@ -171,7 +180,9 @@ def _real_shortcut(out: int, widens: bool) -> Residual:
     conv = HadamardConv(out=out, kernel=3, padding=1, stride=2 if widens else 1)
     shortcut: tuple[Layer, ...] = ()
     if widens:
-        shortcut = (AvgPool(), Conv(out=out, kernel=1), BatchNorm())
+        # Sides halve, rounded up, as behind a 3x3 window with padding 1.
+        halved = AvgPool(kernel=3, stride=2, padding=1)
+        shortcut = (halved, Conv(out=out, kernel=1), BatchNorm())
     return Residual((BatchNorm(), conv, BatchNorm()), shortcut)
 
 

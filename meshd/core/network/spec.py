@@ -24,6 +24,8 @@ PRESETS = ("seed", "lenet", "nin", "alexnet", "resnet18", "convnet")
 Shape = tuple[int, ...]
 MAX_INPUT = 1 << 24  # numbers of one sample: an image of 2,000 x 2,000 in colour
 MAX_CLASSES = 65_536
+MIN_WIDTH = 8  # the narrowest that every preset divides into channels
+MAX_WIDTH = 16_384
 
 
 @dataclass(frozen=True)
@@ -31,16 +33,13 @@ class NetworkSpec:
     """[network]: which layers, how wide, how aggressively binarized."""
 
     preset: str = choice(PRESETS[0], *PRESETS[1:], LAYERS, about="a whole network by name")
-    width: int = bounded(0, 0, 16384, "units or channels of the preset; 0: the preset's own")
+    width: int = bounded(0, 0, MAX_WIDTH, "units or channels of the preset; 0: the preset's own")
     beta_w: int = bounded(16, 1, MAX_BETA, "elements of a weight segment that share one scale")
     beta_a: int = bounded(16, 1, MAX_BETA, "elements of an activation segment that share one scale")
     cut: float = bounded(1.0, 0.0, 1000.0, "gradients of latents pass where |w| <= cut; 0: all")
     cut_a: float = bounded(1.0, 0.0, 1000.0, "gradients of activations pass where |x| <= cut_a")
     first: str = choice("dense", "binary", about="first layer's weights; its inputs stay float")
     layers: tuple[Layer, ...] = field(default=())
-
-
-MIN_WIDTH = 8
 
 
 def parse_network(table: dict[str, Any], path: str = "network") -> NetworkSpec:
@@ -52,7 +51,7 @@ def parse_network(table: dict[str, Any], path: str = "network") -> NetworkSpec:
     refuse_unknown(table, {f.name for f in dataclasses.fields(NetworkSpec)}, f"{path}.")
     rest = {key: value for key, value in table.items() if key != LAYERS}
     layers = parse_layers(table.get(LAYERS, []), f"{path}.{LAYERS}")
-    if layers:
+    if LAYERS in table:
         rest.setdefault("preset", LAYERS)
     spec = dataclasses.replace(parse_table(rest, NetworkSpec, path), layers=layers)
     if (spec.preset == LAYERS) != bool(layers):
@@ -61,7 +60,7 @@ def parse_network(table: dict[str, Any], path: str = "network") -> NetworkSpec:
         )
     if 0 < spec.width < MIN_WIDTH:
         raise UsageError(
-            f"job file: {path}.width: {spec.width} is out of bounds, {MIN_WIDTH} to 16384"
+            f"job file: {path}.width: {spec.width} is out of bounds, {MIN_WIDTH} to {MAX_WIDTH}"
         )
     if layers and (spec.width or spec.first != "dense"):
         raise UsageError(f"job file: {path}: width and first are a preset's, not for layers")
