@@ -182,8 +182,8 @@ class _Resolver:
         With one element a segment, activations stay as they are (signed: H_1 is the identity), and
         so do their gradients unless the layer itself asks for a cut.
         """
-        if getattr(layer, "out", None) == 0:
-            layer = dataclasses.replace(layer, out=self._classes)  # type: ignore[call-arg]
+        if isinstance(layer, Linear | HadamardLinear | Conv | HadamardConv) and layer.out == 0:
+            layer = dataclasses.replace(layer, out=self._classes)
         if not isinstance(layer, Binary | Binarize):
             return layer
         changes: dict[str, Any] = {}
