@@ -163,10 +163,10 @@ class _Resolver:
         if isinstance(layer, Residual):
             return self._residual(layer, name, shape, coding)
         layer = self._filled(layer, coding)
-        node = Node(name, layer, shape, _output(layer, name, shape))
+        output = _output(layer, name, shape)
         if isinstance(layer, HadamardConv):
-            _check_segments(layer, name, shape[0])
-        return node
+            layer = _with_segments(layer, name, shape[0])
+        return Node(name, layer, shape, output)
 
     def _residual(self, layer: Residual, name: str, shape: Shape, coding: str) -> Node:
         body, _ = self.chain(layer.body, f"{name}.body.", shape, coding)
@@ -237,16 +237,28 @@ def _output(layer: Layer, name: str, shape: Shape) -> Shape:
     return shape
 
 
-def _check_segments(layer: HadamardConv, name: str, channels: int) -> None:
-    """Segments lie within a pixel's channels, or one covers all of a window (design section 4)."""
+def _with_segments(layer: HadamardConv, name: str, channels: int) -> HadamardConv:
+    """The layer with the segments that hold: within a pixel's channels, or all of a window.
+
+    A beta between the two is the pixel's channels. Kernels take what divides them (design section
+    4), and one channel is no segment: its scale would be the weight.
+    """
     window = layer.kernel * layer.kernel * channels
+    found: dict[str, Any] = {}
     for key, beta in (("beta_w", layer.beta_w), ("beta_a", layer.beta_a)):
-        if channels % beta and beta < window:
+        held = window if beta >= window else min(beta, channels)
+        if held <= channels and channels % held:
             raise _misfit(
                 name,
-                f"has {key} {beta}, which neither divides its {channels} input channels nor covers"
-                f" its window of {window} numbers; set {key} for this layer or choose another",
+                f"has {key} {beta}, which does not divide its {channels} input channels; choose"
+                f" one that does, or {window} for one scale a window",
             )
+        if held == 1 < min(beta, window):
+            raise _misfit(
+                name, f"has one input channel; set its {key} to {window}, one scale a window, or 1"
+            )
+        found[key] = held
+    return dataclasses.replace(layer, **found)
 
 
 def _parameters(node: Node) -> Iterator[Parameter]:

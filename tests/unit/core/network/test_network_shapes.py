@@ -75,10 +75,13 @@ def image(x: Tensor) -> Tensor:
 
 
 def segments_fit(table: dict, weight: Tensor) -> None:
+    """A filter's row, or a pixel, cut into segments: all of one length, or one for the window."""
     channels, size = weight.shape[1], weight[0].numel()
     for beta in (table.get("beta_w", BETA), table.get("beta_a", BETA)):
-        whole_channels = sum(1 for c in range(0, channels, beta) if c + beta <= channels)
-        if beta < size and whole_channels * beta != channels:
+        if beta >= size:
+            continue
+        pixels = torch.arange(channels).split(beta)
+        if len({len(part) for part in pixels}) > 1 or (beta > 1 and channels == 1):
             raise DoesNotFitError
 
 
@@ -201,7 +204,12 @@ def test_every_kind_of_layer_resolves_somewhere():
         (
             [{"layer": "conv", "out": 6}, {"layer": "hadamard_conv"}],
             (1, 8, 8),
-            "layer 1 has beta_w 4, which neither divides its 6 input channels nor covers",
+            "layer 1 has beta_w 4, which does not divide its 6 input channels; choose one that",
+        ),
+        (
+            [{"layer": "hadamard_conv"}],
+            (1, 8, 8),
+            "layer 0 has one input channel; set its beta_w to 9, one scale a window, or 1",
         ),
         (
             [{"layer": "residual", "body": [{"layer": "linear", "out": 4}]}],
@@ -270,3 +278,17 @@ def test_settings_are_inherited_and_overridden():
     assert (first.beta_w, first.beta_a, first.cut, first.cut_a) == (3, 5, 0.5, 2.0)
     assert (second.beta_w, second.beta_a, second.cut, second.cut_a) == (2, 5, 0.0, 7.0)
     assert [p.beta for p in resolve(NetworkDescription(spec, (6,), 3)).parameters()] == [3, 2]
+
+
+@pytest.mark.parametrize(
+    ("beta", "holds"), [(1, 1), (2, 2), (4, 4), (8, 8), (9, 8), (71, 8), (72, 72), (500, 72)]
+)
+def test_segments_of_a_convolution(beta, holds):
+    """Within the 8 channels, or the whole window of 3 x 3 x 8."""
+    layers = [
+        {"layer": "hadamard_conv", "beta_w": beta, "beta_a": beta},
+        {"layer": "globalavgpool"},
+    ]
+    network = resolve(NetworkDescription(parse_network({"layers": layers}), (8, 5, 5), 3))
+    layer = network.nodes[0].layer
+    assert (layer.beta_w, layer.beta_a, network.parameters()[0].beta) == (holds, holds, holds)

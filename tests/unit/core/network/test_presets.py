@@ -111,6 +111,9 @@ def test_a_network_of_images_on_rows_is_one_line():
         network("lenet", (784,))
 
 
-def test_aggression_beyond_a_layers_channels_is_one_line():
-    with pytest.raises(UsageError, match=r"beta_w 64, which neither divides its 32 input channels"):
-        network("lenet", MNIST, beta_w=64)
+def test_aggression_beyond_a_layers_channels():
+    """LeNet's second convolution has 32 channels: a pixel is a segment. NIN's 160 are no 64s."""
+    lenet = network("lenet", MNIST, beta_w=64, beta_a=64)
+    assert [p.beta for p in lenet.parameters() if p.kind == "binary"] == [32, 64]
+    with pytest.raises(UsageError, match=r"beta_w 64, which does not divide its 160 input"):
+        network("nin", CIFAR, beta_w=64)
