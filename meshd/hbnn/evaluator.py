@@ -23,9 +23,10 @@ import torch
 from torch import Tensor, nn
 
 from meshd.hbnn.binarize import check_beta, check_coding, hadamard_binarize
+from meshd.hbnn.binary_layer import check_size
 from meshd.hbnn.estimator import check_cut
 from meshd.hbnn.initial import normal_latents
-from meshd.hbnn.linear import HadamardLinear, check_features
+from meshd.hbnn.linear import HadamardLinear
 
 
 class LinearLayer(nn.Module):
@@ -44,7 +45,7 @@ class LinearLayer(nn.Module):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        check_features(in_features, out_features)
+        check_size(in_features=in_features, out_features=out_features)
         latents = normal_latents(out_features, in_features, 2 / in_features, generator)
         self.weight = nn.Parameter(latents)
         if weights is not None:

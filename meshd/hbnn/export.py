@@ -31,7 +31,7 @@ from safetensors.numpy import save
 from torch import nn
 
 from meshd.hbnn.binarize import segment_count
-from meshd.hbnn.linear import WORD_BITS
+from meshd.hbnn.binary_layer import WORD_BITS
 from meshd.hbnn.networks import (
     ParameterEntry,
     binary_layers,

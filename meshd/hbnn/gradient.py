@@ -96,7 +96,7 @@ def product_with_bits(
     """
     g = grad.detach().contiguous()
     if setting == "exact" and not look_up_is_faster(ops.isa(), bits.beta):
-        return _kept((g.T if transposed else g) @ bits.dense(), keep)
+        return masked((g.T if transposed else g) @ bits.dense(), keep)
     out = torch.empty(g.shape[1] if transposed else g.shape[0], bits.length)
     operands = (g.numpy(), bits.words, bits.scales, bits.beta, bits.length)
     options: dict[str, Any] = {
@@ -116,8 +116,8 @@ def product_with_bits(
     return out
 
 
-def _kept(gradient: Tensor, keep: NDArray[np.uint64] | None) -> Tensor:
-    """Make the elements +0 whose bit is 0, whatever they are."""
+def masked(gradient: Tensor, keep: NDArray[np.uint64] | None) -> Tensor:
+    """Make the elements (R, K) +0, in place, whose bit is 0, whatever they are; None keeps all."""
     if keep is None:
         return gradient
     as_bytes = keep.astype("<u8").view(np.uint8)

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from meshd.hbnn.binarize import check_beta
+from meshd.hbnn.binary_layer import BinaryLayer
 from meshd.hbnn.estimator import check_cut
 from meshd.hbnn.evaluator import BinarizeLayer, BinLayer, LinearLayer, Ramp, Sigmoid
-from meshd.hbnn.linear import HadamardLinear
 
 # What a spec describes is allocated: these keep a forged spec from asking for a machine's memory.
 # The widest fully connected networks in use are a tenth of MAX_UNITS wide.
@@ -112,25 +112,25 @@ def parameter_table(net: nn.Module) -> list[ParameterEntry]:
     table = []
     for prefix, module in net.named_modules():
         for own_name, parameter in module.named_parameters(prefix, recurse=False):
+            if isinstance(module, BinaryLayer) and parameter is module.weight:
+                size = (module.rows, module.columns)
+                table.append(ParameterEntry(own_name, *size, "binary", module.beta_w))
+                continue
             if not 1 <= parameter.dim() <= 2:
                 raise ValueError(
                     f"parameter {own_name} has {parameter.dim()} dimensions, not 1 or 2"
                 )
             rows, columns = parameter.shape if parameter.dim() == 2 else (1, *parameter.shape)
-            if isinstance(module, HadamardLinear) and parameter is module.weight:
-                entry = ParameterEntry(own_name, rows, columns, "binary", module.beta_w)
-            else:
-                entry = ParameterEntry(own_name, rows, columns, "dense", 0)
-            table.append(entry)
+            table.append(ParameterEntry(own_name, rows, columns, "dense", 0))
     return table
 
 
-def binary_layers(net: nn.Module) -> dict[str, HadamardLinear]:
+def binary_layers(net: nn.Module) -> dict[str, BinaryLayer]:
     """Return the layers of the table's binary entries, by parameter name, in the table's order."""
     return {
         f"{prefix}.weight" if prefix else "weight": module
         for prefix, module in net.named_modules()
-        if isinstance(module, HadamardLinear)
+        if isinstance(module, BinaryLayer)
     }
 
 

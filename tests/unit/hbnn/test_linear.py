@@ -9,7 +9,8 @@ import torch
 from meshd.bits import ops
 from meshd.hbnn.binarize import hadamard_binarize, quantize_scales
 from meshd.hbnn.linear import HadamardLinear
-from meshd.hbnn.product import native_route_takes, pack_weight, product_native, product_tensor
+from meshd.hbnn.packed import pack_weight
+from meshd.hbnn.product import native_route_takes, product_native, product_tensor
 
 K = 130
 BETAS = (1, 2, 3, 5, 7, 16, 64, 100, K, K + 9)

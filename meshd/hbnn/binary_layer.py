@@ -1,0 +1,143 @@
+"""What the binary layers share: two states of their weights, the settings, loading of packed bits.
+
+A binary layer's weight is a matrix of `rows` filters with `columns` elements, whatever shape the
+parameter has (`as_rows`). It is in one of two states:
+
+    latents  `weight` is what an optimizer moves; every forward binarizes it, and `weight.grad` is
+             the straight-through estimate, cut where |w| > cut. A single process trains so.
+    packed   `load_packed` has said what the network sees. `weight` then holds those dequantized
+             values, and `weight.grad` is dLoss/d(w_hat) without a cut: on the ring, the cut needs
+             the latents, and only the slice's owner has them.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from meshd.hbnn.binarize import check_coding, quantize_scales, segment_count
+from meshd.hbnn.estimator import check_cut, check_estimator
+from meshd.hbnn.gradient import check_backward
+from meshd.hbnn.packed import PackedWeight, ProductRule, pack_weight, unpack_weight
+
+WORD_BITS = 64
+AS_CUT: Literal["as cut"] = "as cut"  # of `cut_a`: activations are cut where latents are
+
+CutA = float | Literal["as cut"] | None
+
+
+class BinaryLayer(nn.Module):
+    """A layer with binarized weights: `weight`, and `bias` and `gain` (outputs) or None."""
+
+    weight: nn.Parameter
+    bias: nn.Parameter | None
+    gain: nn.Parameter | None
+    rule: ProductRule
+    beta_w: int
+    beta_a: int
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._packed: PackedWeight | None = None
+
+    @property
+    def rows(self) -> int:
+        """Filters: outputs, each with a row of weights."""
+        return self.weight.shape[0]
+
+    @property
+    def columns(self) -> int:
+        """Elements of a row."""
+        return self.weight[0].numel()
+
+    def as_rows(self, tensor: Tensor) -> Tensor:
+        """Return `tensor`, of the weight's shape, as the (rows, columns) that segments are cut in.
+
+        A view where its memory allows.
+        """
+        return tensor
+
+    @property
+    def is_packed(self) -> bool:
+        """Whether the network sees loaded packed weights rather than binarized latents."""
+        return self._packed is not None
+
+    def load_packed(self, words: NDArray[np.uint64], scales: NDArray[np.float32]) -> None:
+        """Make these binarized weights the ones that the network sees, and enter the packed state.
+
+        `words` (rows, ceil(columns/64)) uint64 with zero bits past `columns`, `scales`
+        (rows, ceil(columns/beta_w)) float32 of float16 values (see `quantize_scales`). Both are
+        copied. ValueError, with the layer unchanged, for anything else.
+        """
+        self._check_packed(words, scales)
+        packed = PackedWeight(np.array(words, order="C"), np.array(scales, order="C"))
+        with torch.no_grad():
+            rows = self.as_rows(self.weight)
+            rows.copy_(unpack_weight(packed, self.rule.beta_w, self.columns))
+        self._packed = packed
+
+    def packed(self) -> PackedWeight:
+        """Return the binarized weights with scales of float16 values, as ring and files have them.
+
+        In the packed state these are the loaded ones (not to be written to); latents are binarized
+        and their scales rounded. ValueError if a scale has no float16 form.
+        """
+        if self._packed is not None:
+            return self._packed
+        exact = pack_weight(self.as_rows(self.weight), self.rule.beta_w)
+        scales = quantize_scales(torch.from_numpy(exact.scales)).numpy()
+        return PackedWeight(exact.words, scales)
+
+    def extra_repr(self) -> str:
+        """Describe the layer in `print(net)`."""
+        rule = self.rule
+        return (
+            f"beta_w={self.beta_w}, beta_a={self.beta_a}, {rule.coding}, cut={rule.cut}, "
+            f"cut_a={rule.cut_a}, {rule.estimator}, backward={rule.backward}"
+        )
+
+    def _check_packed(self, words: NDArray[np.uint64], scales: NDArray[np.float32]) -> None:
+        rows, columns = self.rows, self.columns
+        _check_array("words", words, np.uint64, (rows, segment_count(columns, WORD_BITS)))
+        _check_array("scales", scales, np.float32, (rows, segment_count(columns, self.rule.beta_w)))
+        used = columns % WORD_BITS
+        if used and bool((words[:, -1] >> np.uint64(used)).any()):
+            raise ValueError(f"words have bits set past the {columns} elements of a row")
+        # NaN fails the comparison as well.
+        with np.errstate(over="ignore"):
+            exact = scales.astype(np.float16).astype(np.float32) == scales
+        if not bool((exact & (scales >= 0) & np.isfinite(scales)).all()):
+            raise ValueError("scales must be finite float16 values of at least 0: quantize_scales")
+
+
+def settings(
+    coding: str, cut: float | None, cut_a: CutA, estimator: str, backward: str
+) -> dict[str, object]:
+    """Return a rule's fields but the betas, checked; ValueError that names a wrong one."""
+    cut = check_cut(cut)
+    return {
+        "coding": check_coding(coding),
+        "cut": cut,
+        "cut_a": cut if cut_a == AS_CUT else check_cut(cut_a, "cut_a"),
+        "estimator": check_estimator(estimator),
+        "backward": check_backward(backward),
+    }
+
+
+def check_size(**sizes: int) -> None:
+    """Raise ValueError unless all are integers of at least 1."""
+    for name, value in sizes.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ValueError(f"{name} must be an integer of at least 1, not {value!r}")
+
+
+def _check_array(name: str, array: object, dtype: type, shape: tuple[int, int]) -> None:
+    wanted = f"{np.dtype(dtype).name} of shape {shape}"
+    if not isinstance(array, np.ndarray):
+        raise ValueError(f"{name} must be a numpy array, {wanted}, not {type(array).__name__}")
+    if array.dtype != dtype or array.shape != shape:
+        raise ValueError(f"{name} must be {wanted}, not {array.dtype} of shape {array.shape}")

@@ -1,0 +1,255 @@
+"""Convolutions of binarized images with binarized filters by the kernels.
+
+The definition is `meshd.hbnn.product`'s with windows for rows: Y[p, o] = g[o] sum over the taps t
+of window p that lie in the image, of sum_c x_hat[p + t, c] w_hat[o, t, c]. A padded tap is 0 in
+both codings. Where beta_a is a whole window, x_hat has one scale a window: the mean of |x| over its
+taps in the image; the estimator takes that H too for the identity.
+
+Gradients on the native route, by taps, with D[o, t, c] = sum_p dL/dY[p, o] x_hat[p + t, c]:
+
+    dL/dx_hat[q, c] = sum over t of (dL/dY @ g w_hat[:, t])[q - t, c]    a product with bits a tap,
+                                                                         added where it belongs
+    D               = (dL/dY)^T @ im2col(x_hat)                          one product with bits
+
+Neither holds a window of floats. Where a dense convolution is faster, it is what `exact` does.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from meshd.bits import ops
+from meshd.bits.ops import ConvShape
+from meshd.hbnn import dense_conv
+from meshd.hbnn.conv_rule import ConvRule
+from meshd.hbnn.gradient import Factor, look_up_is_faster, product_with_bits
+from meshd.hbnn.packed import PackedWeight, pack_weight
+from meshd.hbnn.product import SHORTEST_NATIVE_SEGMENT
+from meshd.hbnn.rows import filter_rows, filters_of
+from meshd.hbnn.straight_through import KeptDerivative, weight_gradients
+from meshd.hbnn.tensor_gradient import STEP_OF_MEAN
+
+
+def native_conv_takes(x: Tensor, weight: Tensor, rule: ConvRule) -> bool:
+    """Whether the kernels do this convolution: as `product.native_route_takes`.
+
+    Segments within a tap must divide it.
+    """
+    tap, k = weight.shape[1], weight[0].numel()
+    shorter, longer = sorted((rule.beta_a, rule.beta_w))
+    nests = longer % shorter == 0 or longer == k
+    divide = all(beta == k or tap % beta == 0 for beta in (rule.beta_a, rule.beta_w))
+    on_cpu = all(t.device.type == "cpu" and t.dtype == torch.float32 for t in (x, weight))
+    return on_cpu and nests and divide and shorter >= SHORTEST_NATIVE_SEGMENT
+
+
+def conv_native(
+    x: Tensor,
+    weight: Tensor,
+    packed: PackedWeight | None,
+    rule: ConvRule,
+    gain: Tensor | None = None,
+) -> Tensor:
+    """Return the convolution by the kernels: (B, C, H, W), (O, C / groups, kh, kw) float32 to Y.
+
+    Y (B, O, Ho, Wo) lies channels last. `packed` and `weight` as in `product.product_native`.
+    An image that does not lie channels last is copied first.
+    """
+    result: Tensor = _NativeConv.apply(x, weight, gain, packed, rule)  # type: ignore[no-untyped-call]
+    return result
+
+
+class _NativeConv(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        gain: Tensor | None,
+        packed: PackedWeight | None,
+        rule: ConvRule,
+    ) -> Tensor:
+        image = x.detach().permute(0, 2, 3, 1).contiguous()
+        shape = rule.shape(tuple(image.shape))  # type: ignore[arg-type]
+        pixels = image.view(shape.rows, shape.tap_channels)
+        pack = ops.pack_unipolar if rule.is_unipolar else ops.pack_signed
+        words, scales = pack(pixels.numpy(), min(rule.beta_a, shape.tap_channels))
+        plain = packed if packed is not None else pack_weight(filter_rows(weight), rule.beta_w)
+        w = plain.times(gain)
+        y = torch.empty(shape.batch, *shape.out_size, len(w.words))
+        convolve = ops.conv2d_unipolar if rule.is_unipolar else ops.conv2d_signed
+        convolve(
+            words,
+            scales,
+            rule.beta_a,
+            shape,
+            w.words,
+            w.scales,
+            rule.beta_w,
+            threads=threads(),
+            out=y.numpy(),
+        )
+        ctx.rule, ctx.conv_shape, ctx.is_latent = rule, shape, packed is None
+        ctx.kept = KeptDerivative()
+        if ctx.needs_input_grad[0]:
+            ctx.kept = KeptDerivative.of(pixels, rule)
+        ctx.words, ctx.scales = words, scales
+        ctx.weights = Factor(w.words, w.scales, rule.beta_w, shape.k, unipolar=False)
+        ctx.without_gain = None if gain is None else plain
+        ctx.save_for_backward(weight, gain)
+        return y.permute(0, 3, 1, 2)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        weight, gain = ctx.saved_tensors
+        shape: ConvShape = ctx.conv_shape
+        g = grad.detach().permute(0, 2, 3, 1).contiguous()  # (B, Ho, Wo, O)
+        grad_x = grad_w = grad_gain = None
+        if ctx.needs_input_grad[0]:
+            image = image_gradient(g, ctx.weights, shape, ctx.rule)
+            rows = image.reshape(shape.rows, shape.tap_channels)
+            rows = ctx.kept.times(rows)
+            grad_x = rows.view(image.shape).permute(0, 3, 1, 2)
+        if ctx.needs_input_grad[1] or ctx.needs_input_grad[2]:
+            product = filter_gradient(g, ctx.words, ctx.scales, shape, ctx.rule)
+            latents = filter_rows(weight) if ctx.is_latent else None
+            w_hat = None
+            if gain is not None:
+                plain = ctx.without_gain
+                w_hat = Factor(
+                    plain.words, plain.scales, ctx.rule.beta_w, shape.k, unipolar=False
+                ).dense()
+            product, grad_gain = weight_gradients(product, latents, w_hat, gain, ctx.rule)
+            grad_w = filters_of(product, weight.shape)
+        return grad_x, grad_w, grad_gain, None, None
+
+
+def threads() -> int:
+    """Return how many threads a call may use."""
+    return min(torch.get_num_threads(), ops.MOST_THREADS)
+
+
+def image_gradient(g: Tensor, weights: Factor, shape: ConvShape, rule: ConvRule) -> Tensor:
+    """Return dL/dx_hat (B, H, W, C) from g = dL/dY (B, Ho, Wo, O) and packed filters."""
+    tap, size = shape.tap_channels, shape.out_size
+    if rule.backward == "exact" and not look_up_is_faster(ops.isa(), min(rule.beta_w, tap)):
+        image = torch.Size((shape.batch, shape.channels, shape.height, shape.width))
+        filters = filters_of(weights.dense(), torch.Size((len(weights.words), tap, *rule.kernel)))
+        dense = dense_conv.image_gradient(g.permute(0, 3, 1, 2), image, filters, rule)
+        return dense.permute(0, 2, 3, 1).contiguous()
+    padded = rule.pad(g.new_zeros(shape.batch, shape.height, shape.width, shape.channels))
+    outputs = len(weights.words) // shape.groups
+    for group in range(shape.groups):
+        channels = slice(group * tap, (group + 1) * tap)
+        mine = slice(group * outputs, (group + 1) * outputs)
+        rows = g[..., mine].reshape(-1, outputs)
+        for index, place in enumerate(rule.taps):
+            bits = tap_of(weights, mine, index, tap)
+            piece = product_with_bits(rows, bits, rule.backward)
+            seen = rule.seen_by(place, padded, size)[..., channels]
+            seen += piece.view(shape.batch, *size, tap)
+    return rule.crop(padded)
+
+
+def tap_of(weights: Factor, filters: slice, index: int, tap: int) -> Factor:
+    """Return one tap of some filters: rows (filters, tap)."""
+    words, first = weights.words[filters], index * tap
+    if tap % 64 == 0:
+        mine = np.ascontiguousarray(words[:, first // 64 : (first + tap) // 64])
+    else:
+        mine = _cut_bits(words, first, tap)
+    scales = weights.scales[filters]
+    if weights.beta <= tap:
+        count = tap // weights.beta
+        scales = np.ascontiguousarray(scales[:, index * count : (index + 1) * count])
+    return Factor(mine, scales, min(weights.beta, tap), tap, unipolar=False)
+
+
+def _cut_bits(words: NDArray[np.uint64], first: int, count: int) -> NDArray[np.uint64]:
+    """Return bits first .. first + count of each row, packed from bit 0 on."""
+    bits = np.unpackbits(words.astype("<u8").view(np.uint8), axis=1, bitorder="little")
+    mine = np.packbits(bits[:, first : first + count], axis=1, bitorder="little")
+    whole = np.zeros((len(words), 8 * ops.words(count)), np.uint8)
+    whole[:, : mine.shape[1]] = mine
+    return whole.view("<u8").astype(np.uint64)
+
+
+def filter_gradient(
+    g: Tensor,
+    words: NDArray[np.uint64],
+    scales: NDArray[np.float32],
+    shape: ConvShape,
+    rule: ConvRule,
+) -> Tensor:
+    """Return D (O, k) from g = dL/dY (B, Ho, Wo, O) and the packed image."""
+    beta = min(rule.beta_a, shape.tap_channels)
+    if rule.backward == "exact" and not look_up_is_faster(ops.isa(), beta):
+        return _dense_filter_gradient(g, words, scales, shape, rule)
+    columns, column_scales = ops.im2col(words, scales, rule.beta_a, shape, threads=threads())
+    outputs = g.shape[-1] // shape.groups
+    pieces = []
+    for group in range(shape.groups):
+        rows = g[..., group * outputs : (group + 1) * outputs].reshape(-1, outputs)
+        mine = slice(group, None, shape.groups)
+        bits = Factor(
+            np.ascontiguousarray(columns[mine]),
+            np.ascontiguousarray(column_scales[mine]),
+            beta,
+            shape.k,
+            rule.is_unipolar,
+        )
+        piece = product_with_bits(rows, bits, rule.backward, transposed=True)
+        if rule.backward.startswith("planes") and not rule.is_unipolar and any(rule.padding):
+            _take_back_padding(piece, rows, bits, shape, rule)
+        pieces.append(piece)
+    return torch.cat(pieces)
+
+
+def _take_back_padding(
+    product: Tensor, g: Tensor, bits: Factor, shape: ConvShape, rule: ConvRule
+) -> None:
+    """Add to D, in place, what padded taps took from it.
+
+    `planes` has no level at 0: the v = 0 of a padded tap counts as +step, and its bits, 0, as the
+    code -1. So each padded tap of a window has cost step, which is the mean over windows of |v| =
+    |g| alpha times a constant.
+    """
+    planes = int(rule.backward[len("planes(") : -1])
+    means = (g.abs().T @ torch.from_numpy(bits.scales)) / max(len(g), 1)
+    inside = rule.pad(torch.ones(1, shape.height, shape.width))
+    lacking = [
+        shape.batch * float((rule.seen_by(tap, inside, shape.out_size) == 0).sum())
+        for tap in rule.taps
+    ]
+    steps = means * STEP_OF_MEAN[planes - 1]
+    per_tap = torch.tensor(lacking).repeat_interleave(steps.shape[1] // len(lacking))
+    product += (steps * per_tap).repeat_interleave(bits.beta, 1)
+
+
+def _dense_filter_gradient(
+    g: Tensor,
+    words: NDArray[np.uint64],
+    scales: NDArray[np.float32],
+    shape: ConvShape,
+    rule: ConvRule,
+) -> Tensor:
+    """Return D by a dense convolution: where windows have scales, these are g's to bear."""
+    tap = shape.tap_channels
+    beta = min(rule.beta_a, tap)
+    grad = g.permute(0, 3, 1, 2)
+    if rule.scales_windows(tap):
+        means = torch.from_numpy(scales).view(shape.batch, shape.height, shape.width, -1)
+        alphas = dense_conv.window_scales(means.permute(0, 3, 1, 2), rule)
+        grad = dense_conv.scale_windows(grad, alphas)
+        scales = np.ones_like(scales)
+    pixels = Factor(words, scales, beta, tap, rule.is_unipolar).dense()
+    image = pixels.view(shape.batch, shape.height, shape.width, shape.channels)
+    filters = torch.Size((g.shape[-1], tap, *rule.kernel))
+    return filter_rows(dense_conv.filter_gradient(grad, image.permute(0, 3, 1, 2), filters, rule))
