@@ -1,1 +1,1 @@
-"""Training: data order, the optimizer on latents, the exchanges, checkpoints; no sockets."""
+"""Training: order of samples, the optimizer on latents, the exchanges, checkpoints; no sockets."""

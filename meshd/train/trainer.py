@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from meshd.core.jobspec import JobSpec
 from meshd.core.schedule import Phase, gather_hops
 from meshd.core.shares import place_of, share_of, steps_per_epoch
+from meshd.data.dataset import Dataset
 from meshd.hbnn.networks import build_network, logits, predict
 from meshd.train.collective import Collective
-from meshd.train.data import Dataset
 from meshd.train.float32 import Float32Exchange
 from meshd.train.optimizer import AdamSchedule, SliceState
 from meshd.train.order import epoch_order

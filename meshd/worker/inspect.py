@@ -11,8 +11,8 @@ import json
 import sys
 from pathlib import Path
 
-from meshd.train.data import load_dataset
-from meshd.train.errors import TrainingError
+from meshd.data.errors import DataError
+from meshd.data.load import load_npz
 
 
 def main() -> int:
@@ -21,8 +21,8 @@ def main() -> int:
         print("usage: python -m meshd.worker.inspect FILE", file=sys.stderr)
         return 2
     try:
-        data = load_dataset(Path(sys.argv[1]))
-    except TrainingError as error:
+        data = load_npz(Path(sys.argv[1]))
+    except DataError as error:
         print(error, file=sys.stderr)
         return 2
     except MemoryError:

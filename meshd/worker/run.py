@@ -14,12 +14,13 @@ import torch
 from meshd.core.errors import MeshdError
 from meshd.core.jobspec import parse_json
 from meshd.core.messages import WorkerFailed, WorkerFinished, WorkerPlan, WorkerReady
+from meshd.data.errors import DataError
+from meshd.data.load import load_npz
 from meshd.hbnn.export import save_model, weight_hash
 from meshd.net.bulk import BulkLink
 from meshd.net.keys import load_keys
 from meshd.net.roster import ROSTER_FILE, RosterFile
 from meshd.train.checkpoint import read_carried, read_slice
-from meshd.train.data import load_dataset
 from meshd.train.errors import RingBrokenError, TrainingError
 from meshd.train.trainer import (
     CheckpointDue,
@@ -44,6 +45,8 @@ def run_plan(plan: WorkerPlan, lifeline: Lifeline) -> int:
         return 0
     except TrainingError as error:
         failed = WorkerFailed(str(error), error.fatal)
+    except DataError as error:
+        failed = WorkerFailed(str(error), True)
     except RingBrokenError as error:
         failed = WorkerFailed(str(error), False, error.blames)
     except MeshdError as error:
@@ -59,7 +62,7 @@ def run_plan(plan: WorkerPlan, lifeline: Lifeline) -> int:
 
 def _run(plan: WorkerPlan, lifeline: Lifeline) -> None:
     spec = parse_json(plan.spec)
-    data = load_dataset(Path(plan.data_path))
+    data = load_npz(Path(plan.data_path))
     state_folder = Path(plan.state_folder)
     roster = RosterFile(state_folder / ROSTER_FILE)
     link = BulkLink(load_keys(state_folder), roster, plan.bind_host)

@@ -23,10 +23,11 @@ LAW: dict[str, tuple[set[str], set[str]]] = {
     "daemon": ({"core", "wire", "net", "sensors"}, set()),
     "bits": (set(), {"numpy"}),
     "hbnn": ({"bits"}, {"numpy", "torch", "safetensors"}),
-    "train": ({"hbnn", "bits", "core"}, {"numpy", "torch", "safetensors", "sklearn"}),
-    "worker": ({"core", "wire", "net", "bits", "hbnn", "train"}, {"numpy", "torch"}),
+    "data": ({"core"}, {"numpy", "PIL"}),
+    "train": ({"hbnn", "bits", "core", "data"}, {"numpy", "torch", "safetensors", "sklearn"}),
+    "worker": ({"core", "wire", "net", "bits", "hbnn", "data", "train"}, {"numpy", "torch"}),
     "bench": ({"bits", "hbnn"}, {"numpy", "torch", "matplotlib"}),
-    "cli": ({"net.local", "bench"}, {"click", "rich"}),
+    "cli": ({"net.local", "bench", "data"}, {"click", "rich"}),
 }
 
 # The standard library's clocks, chance, files and sockets: `core` gets all of these from outside.
@@ -164,6 +165,8 @@ def test_every_import_goes_down() -> None:
         ("meshd/daemon/a.py", "from meshd.worker import loop"),
         ("meshd/train/a.py", "import meshd.net.bulk"),
         ("meshd/hbnn/a.py", "from meshd.core.types import Step"),
+        ("meshd/data/a.py", "from meshd.hbnn.binarize import sign"),
+        ("meshd/daemon/a.py", "from meshd.data.load import load_dataset"),
         ("meshd/worker/a.py", "import pickle"),
         ("meshd/worker/a.py", "from meshd.bench import ceilings"),
         ("meshd/bench/a.py", "from meshd.net.local import call"),

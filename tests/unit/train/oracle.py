@@ -14,8 +14,8 @@ import torch
 from meshd.core.jobspec import JobSpec
 from meshd.core.shares import place_of, share_of
 from meshd.core.slices import own_regions
+from meshd.data.dataset import Dataset
 from meshd.hbnn.networks import build_network, logits
-from meshd.train.data import Dataset
 from meshd.train.optimizer import AdamSchedule, adam_update
 from meshd.train.order import epoch_order
 from meshd.train.parameters import NetworkParameters

@@ -14,9 +14,9 @@ import torch
 
 from meshd.core.jobspec import parse_spec
 from meshd.core.schedule import Phase
+from meshd.data.dataset import Dataset
 from meshd.hbnn.export import weight_hash
 from meshd.train.collective import local_ring
-from meshd.train.data import Dataset
 from meshd.train.errors import RingBrokenError, TrainingError
 from meshd.train.trainer import Trainer
 

@@ -26,6 +26,7 @@ from meshd.core.messages import (
     WorkerReady,
 )
 from meshd.core.types import Generation, JobId, Rank, Step
+from meshd.data.load import load_npz
 from meshd.hbnn.export import load_model, weight_hash
 from meshd.net.keys import load_or_create_keys
 from meshd.net.roster import ROSTER_FILE, add_to_roster
@@ -33,8 +34,6 @@ from meshd.net.worker_link import WorkerEnd
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "train"))
 from oracle import Simulation
-
-from meshd.train.data import load_dataset
 
 SEED = 11
 JOB = JobId("0123456789abcdef" * 2)
@@ -144,7 +143,7 @@ def start_ring(group: list[Member]) -> None:
 @pytest.mark.parametrize("count", [1, 3])
 def test_workers_train_what_the_simulation_trains(tmp_path: Path, data: Path, count: int) -> None:
     spec = spec_of()
-    simulation = Simulation(spec, load_dataset(data), count)
+    simulation = Simulation(spec, load_npz(data), count)
     for step in range(simulation.steps):
         simulation.step(step)
     with members(tmp_path, count) as group:
