@@ -28,6 +28,10 @@ LAW: dict[str, tuple[set[str], set[str]]] = {
     "train": ({"hbnn", "bits", "core", "data"}, {"numpy", "torch", "safetensors", "sklearn"}),
     "worker": ({"core", "wire", "net", "bits", "hbnn", "data", "train"}, {"numpy", "torch"}),
     "bench": ({"bits", "hbnn"}, {"numpy", "torch", "matplotlib"}),
+    "reproduce": (
+        {"core", "bits", "hbnn", "data", "train", "bench"},
+        {"numpy", "torch", "matplotlib"},
+    ),
     "cli": ({"net.local", "bench", "data"}, {"click", "rich"}),
 }
 
