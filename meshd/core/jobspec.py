@@ -24,12 +24,32 @@ MAX_JOB_FILE_BYTES = 64 * 1024  # a page of settings; the precedent is the size 
 
 @dataclass(frozen=True)
 class TrainingSpec:
-    """[training]: optimizer on the latents and the order of the data."""
+    """[training]: optimizer on the latents, and the order of the data."""
 
     epochs: int = bounded(5, 1, 10_000, "passes over the training data")
     batch: int = bounded(120, 1, 65_536, "samples of one step, over all members")
-    learning_rate: float = bounded(1e-3, 1e-7, 10.0, "Adam's step size at the start")
-    schedule: str = choice("linear", "constant", about="linear falls to 5 % at the last step")
+    optimizer: str = choice("adam", "sgd", about="sgd: gradient descent with momentum")
+    learning_rate: float = bounded(1e-3, 1e-7, 10.0, "size of a step, before the schedule")
+    momentum: float = bounded(0.9, 0.0, 0.9999, "of sgd: share of the last step's velocity")
+    schedule: str = choice(
+        "linear", "constant", "cosine", "step", about="how the learning rate falls"
+    )
+    final_rate: float = bounded(
+        0.05, 0.0, 1.0, "linear, cosine: share of the learning rate at the last step"
+    )
+    step_epochs: int = bounded(15, 1, 10_000, "schedule step: epochs between two falls")
+    step_factor: float = bounded(0.1, 1e-6, 1.0, "schedule step: factor of each fall")
+    warmup: int = bounded(0, 0, 1_000_000, "first steps, over which the learning rate rises")
+    clip: float = bounded(0.0, 0.0, 1000.0, "latents are kept in [-clip, clip]; 0: off")
+    backward: str = choice(
+        "exact",
+        "int8",
+        *(f"planes({k})" for k in range(1, 5)),
+        about="precision of the gradients of binary layers",
+    )
+    patience: int = bounded(
+        0, 0, 10_000, "meshd train: evaluations without a better one before it stops; 0: off"
+    )
     checkpoint_steps: int = bounded(200, 1, 1_000_000, "steps between checkpoints")
     seed: int = bounded(0, 0, 2**53 - 1, "of the initial weights and the order of samples")
 

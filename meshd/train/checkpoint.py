@@ -1,8 +1,9 @@
 """A checkpoint's files: one for each slice, one for a member's carried error.
 
-Format: 8 bytes magic, then little-endian float32: a slice's latents, first and second moments, or
-the carried error. Nothing else is in them: what a file means follows from the job and its slice
-map, and the daemon names each by its content (BLAKE2b), so a wrong one is never read.
+Format: 8 bytes magic, then little-endian float32: a slice's latents and then each of its moments
+(Adam's first and second, or the velocity of gradient descent), or the carried error. Nothing else
+is in them: what a file means follows from the job and its slice map, and the daemon names each by
+its content (BLAKE2b), so a wrong one is never read.
 """
 
 from __future__ import annotations
@@ -23,18 +24,18 @@ Floats = NDArray[np.float32]
 
 def write_slice(path: Path, state: SliceState) -> None:
     """Write a slice's state; OSError from the file system."""
-    _write(path, SLICE_MAGIC, [state.latents, state.first, state.second])
+    _write(path, SLICE_MAGIC, [state.latents, *state.moments])
 
 
-def read_slice(path: Path, size: int) -> SliceState:
-    """Read a slice's state of `size` parameters.
+def read_slice(path: Path, size: int, moments: int) -> SliceState:
+    """Read a slice's state of `size` parameters with so many moments.
 
     Raises:
         TrainingError: the file does not hold such a slice.
     """
-    values = _read(path, SLICE_MAGIC, 3 * size)
-    latents, first, second = (values[i * size : (i + 1) * size].copy() for i in range(3))
-    return SliceState(latents, first, second)
+    values = _read(path, SLICE_MAGIC, (1 + moments) * size)
+    latents, *rest = (values[i * size : (i + 1) * size].copy() for i in range(1 + moments))
+    return SliceState(latents, tuple(rest))
 
 
 def write_carried(path: Path, carried: Floats) -> None:

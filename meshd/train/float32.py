@@ -14,7 +14,7 @@ from meshd.core.schedule import Hop, Phase, gather_hops, held_chunks, reduce_hop
 from meshd.core.slices import Region, own_regions
 from meshd.train.collective import Collective
 from meshd.train.errors import RingBrokenError, TrainingError
-from meshd.train.optimizer import AdamSchedule, SliceState, adam_update
+from meshd.train.optimizer import Matrix, Optimizer, SliceState
 from meshd.train.parameters import Floats, NetworkParameters
 
 
@@ -25,14 +25,14 @@ class Float32Exchange:
         self,
         collective: Collective,
         parameters: NetworkParameters,
-        schedule: AdamSchedule,
-        cut: float,
+        optimizer: Optimizer,
+        cut: float | None,
         copies: int,
     ) -> None:
         self.states: dict[int, SliceState] = {}
         self._collective = collective
         self._parameters = parameters
-        self._schedule = schedule
+        self._optimizer = optimizer
         self._cut = cut
         self._regions = own_regions(parameters.slice_map, collective.size)
         self._kept = held_chunks(collective.rank, collective.size, copies)
@@ -72,12 +72,17 @@ class Float32Exchange:
             )
         self._all_reduce(step, total)
         total /= np.float32(self._collective.size)
-        adam = self._schedule.at(step)
+        rule = self._optimizer.at(step)
         for part in self._parameters.slice_map.slices:
             state = self.states[part.index]
             gradient = total[part.offset : part.offset + part.size]
-            adam_update(state, gradient, adam, self._cut if part.binary else None)
-            self._parameters.set_from_latents(part, state.latents)
+            if part.binary:
+                columns, beta = part.tensor.columns, part.tensor.beta
+                matrix = Matrix(columns, beta, self._cut, self._optimizer.clip)
+                self._parameters.set_binarized(part, *rule.move(state, gradient, matrix))
+            else:
+                rule.move_dense(state, gradient)
+                self._parameters.set_from_latents(part, state.latents)
         self._parameters.show()
 
     def _all_reduce(self, step: int, total: Floats) -> None:

@@ -1,61 +1,64 @@
-"""Adam on the latents of one slice, bit-equal on every machine.
-
-Twice: `adam_update` moves latents by a gradient, in numpy; `adam_votes` by what a ring decided, in
-one pass of a kernel that binarizes them again as well. The same arithmetic, operation by operation.
+"""What moves latents: Adam, and gradient descent with momentum; bit-equal on every machine.
 
 Owner and backups apply the same update to the same latents and must end with the same bits. Hence
 only element-wise float32 operations that IEEE 754 rounds correctly (times, plus, divide, square
 root), each rounded on its own (neither numpy nor the kernels fuse them), and the powers of beta by
 repeated multiplication: libm's pow is not the same everywhere.
 
-    m <- b1 m + (1 - b1) g          v <- b2 v + (1 - b2) g^2
-    w <- w - (lr / (1 - b1^t)) m / (sqrt(v / (1 - b2^t)) + eps)
+    adam   m <- b1 m + (1 - b1) g          v <- b2 v + (1 - b2) g^2
+           w <- w - (lr / (1 - b1^t)) m / (sqrt(v / (1 - b2^t)) + eps)
+    sgd    u <- momentum u + g             w <- w - lr u
 
-Source: Kingma and Ba, "Adam: a method for stochastic optimization", ICLR 2015, algorithm 1.
+Sources: Kingma and Ba, "Adam: a method for stochastic optimization", ICLR 2015, algorithm 1;
+Sutskever et al., "On the importance of initialization and momentum in deep learning", ICML 2013,
+without its factor 1 - momentum, as PyTorch has it.
+
+Each rule exists twice: for what a ring decided (`move_by_votes`), in one pass of a kernel that
+binarizes the latents again as well, and for a gradient of floats (`move`). The same arithmetic,
+operation by operation.
+
 The straight-through cut belongs here too: dL/dw = dL/dw_hat where |w| <= cut, else 0, because only
-who holds the latents can tell.
+who holds the latents can tell. So does clipping, w <- min(max(w, -clip), clip) after the step
+(BinaryConnect, arXiv 1511.00363, section 2.4).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from meshd.bits import ops
 from meshd.bits.layout import Words
+from meshd.core.jobspec import TrainingSpec
+from meshd.train.schedule import LearningRate
 
 BETA_1 = 0.9
 BETA_2 = 0.999
 EPSILON = np.float32(1e-8)
-FINAL_RATE = 0.05  # the linear schedule ends here, so that the last steps still move
+
+MOMENTS = {"adam": 2, "sgd": 1}
+"""How many numbers an optimizer keeps for each latent."""
 
 Vector = NDArray[np.float32]
 
 
 @dataclass
 class SliceState:
-    """A slice's latents and Adam's moments, each float32 (size,)."""
+    """A slice's latents and what the optimizer keeps for them, each float32 (size,).
+
+    moments: Adam's first and second; or the velocity of gradient descent.
+    """
 
     latents: Vector
-    first: Vector
-    second: Vector
+    moments: tuple[Vector, ...]
 
     @classmethod
-    def begin(cls, latents: Vector) -> SliceState:
+    def begin(cls, latents: Vector, moments: int) -> SliceState:
         """Moments start at zero."""
-        return cls(latents, np.zeros_like(latents), np.zeros_like(latents))
-
-
-@dataclass(frozen=True)
-class AdamStep:
-    """The scalars of one step, float32."""
-
-    rate: np.float32
-    """lr / (1 - b1^t)"""
-    second_scale: np.float32
-    """1 / (1 - b2^t)"""
+        return cls(latents, tuple(np.zeros_like(latents) for _ in range(moments)))
 
 
 @dataclass(frozen=True)
@@ -68,71 +71,183 @@ class SliceVotes:
     gamma: int
 
 
-class AdamSchedule:
-    """Gives each step its scalars: learning rate schedule and bias correction."""
+@dataclass(frozen=True)
+class Matrix:
+    """How a binary slice's latents stand: rows of `columns`, segments of `beta` along a row.
 
-    def __init__(self, learning_rate: float, schedule: str, steps: int) -> None:
-        self._learning_rate = learning_rate
-        self._linear = schedule == "linear"
-        self._steps = steps
+    Gradients pass where |latent| <= `cut` (None: all); latents are kept within `clip` (0: off).
+    """
+
+    columns: int
+    beta: int
+    cut: float | None
+    clip: float = 0.0
+
+
+class StepRule(Protocol):
+    """An optimizer with the numbers of one step; moves a slice's state in place."""
+
+    def move(self, state: SliceState, gradient: Vector, matrix: Matrix) -> tuple[Words, Vector]:
+        """A binary slice by a gradient (size,), which is overwritten.
+
+        Returns the new latents binarized: words (rows, W(columns)), scales (rows, S).
+        """
+        ...
+
+    def move_dense(self, state: SliceState, gradient: Vector) -> None:
+        """A dense slice by a gradient (size,), which is overwritten."""
+        ...
+
+    def move_by_votes(
+        self, state: SliceState, votes: SliceVotes, matrix: Matrix
+    ) -> tuple[Words, Vector]:
+        """A binary slice by votes; returns what `move` does.
+
+        ValueError when a count is larger than the members: nothing has changed then.
+        """
+        ...
+
+    def move_dense_by_votes(self, state: SliceState, votes: SliceVotes) -> None:
+        """A dense slice by votes. ValueError as in `move_by_votes`."""
+        ...
+
+
+@dataclass(frozen=True)
+class AdamStep:
+    """Adam's scalars of one step, float32."""
+
+    rate: np.float32
+    """lr / (1 - b1^t)"""
+    second_scale: np.float32
+    """1 / (1 - b2^t)"""
+
+    def move(self, state: SliceState, gradient: Vector, matrix: Matrix) -> tuple[Words, Vector]:
+        """As `StepRule.move`."""
+        cut_gradient(state, gradient, matrix)
+        self.move_dense(state, gradient)
+        return binarized(state, matrix)
+
+    def move_dense(self, state: SliceState, gradient: Vector) -> None:
+        """As `StepRule.move_dense`."""
+        first, second = state.moments
+        scratch = gradient * np.float32(1.0 - BETA_1)
+        first *= np.float32(BETA_1)
+        first += scratch
+        np.multiply(gradient, gradient, out=gradient)
+        gradient *= np.float32(1.0 - BETA_2)
+        second *= np.float32(BETA_2)
+        second += gradient
+        np.multiply(second, self.second_scale, out=gradient)
+        np.sqrt(gradient, out=gradient)
+        gradient += EPSILON
+        np.divide(first, gradient, out=scratch)
+        scratch *= self.rate
+        state.latents -= scratch
+
+    def move_by_votes(
+        self, state: SliceState, votes: SliceVotes, matrix: Matrix
+    ) -> tuple[Words, Vector]:
+        """As `StepRule.move_by_votes`."""
+        latents, first, second = _rows(state, matrix)
+        packed = ops.votes_adam(
+            *_given(votes), first, second, *self._numbers(), latents, matrix.cut, matrix.beta
+        )
+        return binarized(state, matrix) if matrix.clip else packed
+
+    def move_dense_by_votes(self, state: SliceState, votes: SliceVotes) -> None:
+        """As `StepRule.move_dense_by_votes`."""
+        first, second = state.moments
+        ops.votes_adam_dense(*_given(votes), first, second, *self._numbers(), state.latents)
+
+    def _numbers(self) -> tuple[float, float, float, float, float]:
+        return BETA_1, BETA_2, float(EPSILON), float(self.second_scale), float(self.rate)
+
+
+@dataclass(frozen=True)
+class MomentumStep:
+    """The scalars of one step of gradient descent with momentum, float32."""
+
+    rate: np.float32
+    momentum: np.float32
+
+    def move(self, state: SliceState, gradient: Vector, matrix: Matrix) -> tuple[Words, Vector]:
+        """As `StepRule.move`."""
+        cut_gradient(state, gradient, matrix)
+        self.move_dense(state, gradient)
+        return binarized(state, matrix)
+
+    def move_dense(self, state: SliceState, gradient: Vector) -> None:
+        """As `StepRule.move_dense`."""
+        (velocity,) = state.moments
+        velocity *= self.momentum
+        velocity += gradient
+        np.multiply(velocity, self.rate, out=gradient)
+        state.latents -= gradient
+
+    def move_by_votes(
+        self, state: SliceState, votes: SliceVotes, matrix: Matrix
+    ) -> tuple[Words, Vector]:
+        """As `StepRule.move_by_votes`."""
+        latents, velocity = _rows(state, matrix)
+        packed = ops.votes_sgd(
+            *_given(votes), velocity, *self._numbers(), latents, matrix.cut, matrix.beta
+        )
+        return binarized(state, matrix) if matrix.clip else packed
+
+    def move_dense_by_votes(self, state: SliceState, votes: SliceVotes) -> None:
+        """As `StepRule.move_dense_by_votes`."""
+        (velocity,) = state.moments
+        ops.votes_sgd_dense(*_given(votes), velocity, *self._numbers(), state.latents)
+
+    def _numbers(self) -> tuple[float, float]:
+        return float(self.momentum), float(self.rate)
+
+
+class Optimizer:
+    """Gives each step its rule: the job's optimizer at that step's learning rate."""
+
+    def __init__(self, training: TrainingSpec, rate: LearningRate) -> None:
+        self.moments = MOMENTS[training.optimizer]
+        self.clip = training.clip
+        self.rate = rate
+        self._adam = training.optimizer == "adam"
+        self._momentum = np.float32(training.momentum)
         self._done = 0
         self._power_1 = 1.0
         self._power_2 = 1.0
 
-    def at(self, step: int) -> AdamStep:
-        """Scalars of step number `step`, counted from 0; asked for in increasing order."""
+    def at(self, step: int) -> StepRule:
+        """The rule of step number `step`, counted from 0; asked for in increasing order."""
+        rate = self.rate.at(step)
+        if not self._adam:
+            return MomentumStep(np.float32(rate), self._momentum)
         while self._done < step + 1:
             self._power_1 *= BETA_1
             self._power_2 *= BETA_2
             self._done += 1
-        fall = (1.0 - FINAL_RATE) * step / max(1, self._steps - 1) if self._linear else 0.0
-        rate = self._learning_rate * (1.0 - fall)
         return AdamStep(
             np.float32(rate / (1.0 - self._power_1)), np.float32(1.0 / (1.0 - self._power_2))
         )
 
 
-def adam_update(state: SliceState, gradient: Vector, step: AdamStep, cut: float | None) -> None:
-    """Apply one step in place. `gradient` (size,) is overwritten. `cut` None: dense, no cut."""
-    if cut is not None:
-        gradient *= np.abs(state.latents) <= np.float32(cut)
-    scratch = gradient * np.float32(1.0 - BETA_1)
-    state.first *= np.float32(BETA_1)
-    state.first += scratch
-    np.multiply(gradient, gradient, out=gradient)
-    gradient *= np.float32(1.0 - BETA_2)
-    state.second *= np.float32(BETA_2)
-    state.second += gradient
-    np.multiply(state.second, step.second_scale, out=gradient)
-    np.sqrt(gradient, out=gradient)
-    gradient += EPSILON
-    np.divide(state.first, gradient, out=scratch)
-    scratch *= step.rate
-    state.latents -= scratch
+def cut_gradient(state: SliceState, gradient: Vector, matrix: Matrix) -> None:
+    """Make the gradient zero where the straight-through estimator does."""
+    if matrix.cut is not None:
+        gradient *= np.abs(state.latents) <= np.float32(matrix.cut)
 
 
-def adam_votes(
-    state: SliceState, votes: SliceVotes, step: AdamStep, columns: int, cut: float, beta: int
-) -> tuple[Words, Vector]:
-    """Apply one step in place to a binary slice, rows of `columns` weights, and binarize it.
-
-    Returns words (rows, words(columns)) and scales (rows, segments(columns, beta)) of the new
-    latents. ValueError when a count is larger than the members: nothing has changed then.
-    """
-    moments = (state.first.reshape(-1, columns), state.second.reshape(-1, columns))
-    latents = state.latents.reshape(-1, columns)
-    return ops.votes_adam(*_given(votes), *moments, *_numbers(step), latents, cut, beta)
+def binarized(state: SliceState, matrix: Matrix) -> tuple[Words, Vector]:
+    """Clip a binary slice's latents in place and return what the network sees of them."""
+    if matrix.clip:
+        bound = np.float32(matrix.clip)
+        np.clip(state.latents, -bound, bound, out=state.latents)
+    return ops.pack_signed(state.latents.reshape(-1, matrix.columns), matrix.beta)
 
 
-def adam_votes_dense(state: SliceState, votes: SliceVotes, step: AdamStep) -> None:
-    """Apply one step in place to a dense slice. ValueError as in `adam_votes`."""
-    moments = (state.first, state.second)
-    ops.votes_adam_dense(*_given(votes), *moments, *_numbers(step), state.latents)
+def _rows(state: SliceState, matrix: Matrix) -> tuple[Vector, ...]:
+    """Views (rows, columns) of a binary slice's latents and moments."""
+    return tuple(array.reshape(-1, matrix.columns) for array in (state.latents, *state.moments))
 
 
 def _given(votes: SliceVotes) -> tuple[Words, int, Vector, int]:
     return votes.planes, votes.members, votes.scale, votes.gamma
-
-
-def _numbers(step: AdamStep) -> tuple[float, float, float, float, float]:
-    return BETA_1, BETA_2, float(EPSILON), float(step.second_scale), float(step.rate)

@@ -83,10 +83,11 @@ class NetworkParameters:
         correction: Floats = (np.float32(self.slice_map.gamma) / real).astype(np.float32)
         return correction
 
-    def begin(self, held: Iterable[int]) -> dict[int, SliceState]:
+    def begin(self, held: Iterable[int], moments: int) -> dict[int, SliceState]:
         """Binarize a new network's first latents; return the states of the `held` slices.
 
-        Every member draws all of them, since the network needs them binarized.
+        `moments`: how many numbers the optimizer keeps for each latent. Every member draws all
+        latents, since the network needs them binarized.
         """
         states: dict[int, SliceState] = {}
         wanted = set(held)
@@ -95,7 +96,7 @@ class NetworkParameters:
             own = latents[part.start : part.stop].copy()
             self.set_from_latents(part, own)
             if part.index in wanted:
-                states[part.index] = SliceState.begin(own)
+                states[part.index] = SliceState.begin(own, moments)
         self.show()
         return states
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -18,15 +19,17 @@ from meshd.core.jobspec import JobSpec
 from meshd.core.schedule import Phase, gather_hops
 from meshd.core.shares import place_of, share_of, steps_per_epoch
 from meshd.data.dataset import Dataset
-from meshd.hbnn.networks import build_network, logits, predict
+from meshd.hbnn.networks import binary_layers, build_network, logits, predict
 from meshd.train.collective import Collective
 from meshd.train.float32 import Float32Exchange
-from meshd.train.optimizer import AdamSchedule, SliceState
+from meshd.train.optimizer import Optimizer, SliceState
 from meshd.train.order import epoch_order
 from meshd.train.parameters import Floats, NetworkParameters
+from meshd.train.schedule import LearningRate
 from meshd.train.votes import VotesExchange
 
 TALLY = struct.Struct("<qq")  # correct answers, samples
+DRAWS = 2**64 - 1  # no epoch has this number: the draws are no part of an order of samples
 EVALUATION_BATCH = 1000  # rows at once: activations of a few MB
 
 
@@ -97,19 +100,21 @@ class Trainer:
         self.spec = spec
         self.network_spec = network_spec(spec, data)
         self.net = build_network(self.network_spec, spec.training.seed)
+        set_backward(self.net, spec.training.backward)
         self.parameters = NetworkParameters(self.net, spec.exchange.gamma)
         self.steps = total_steps(spec, data)
         self._data = data
         self._collective = collective
-        training = spec.training
-        schedule = AdamSchedule(training.learning_rate, training.schedule, self.steps)
+        self.optimizer = job_optimizer(spec, data)
+        cut = spec.network.cut or None
         self.exchange: Exchange = EXCHANGES[spec.exchange.kind](
-            collective, self.parameters, schedule, spec.network.cut, spec.mesh.copies
+            collective, self.parameters, self.optimizer, cut, spec.mesh.copies
         )
 
     def begin(self) -> None:
         """Start from the job's seed."""
-        self.exchange.begin(self.parameters.begin(self.exchange.held_slices()), None)
+        held = self.exchange.held_slices()
+        self.exchange.begin(self.parameters.begin(held, self.optimizer.moments), None)
 
     def resume(self, states: Mapping[int, SliceState], carried: Floats | None) -> None:
         """Start from a checkpoint: the states of all slices, and this member's carried error."""
@@ -131,6 +136,7 @@ class Trainer:
                 order = place.epoch, epoch_order(training.seed, place.epoch, samples)
             rank, size = self._collective.rank, self._collective.size
             start, stop = share_of(place, rank, size)
+            torch.manual_seed(draw_seed(training.seed, step, rank))
             loss = self._compute(order[1][start:stop])
             weight = size * (stop - start) / (place.stop - place.start)
             self.exchange.step(step, weight)
@@ -201,3 +207,24 @@ def count_parameters(spec: JobSpec, data: Dataset) -> int:
 def total_steps(spec: JobSpec, data: Dataset) -> int:
     """Steps of the whole job."""
     return spec.training.epochs * steps_per_epoch(len(data.y_train), spec.training.batch)
+
+
+def set_backward(net: torch.nn.Module, backward: str) -> None:
+    """Give every binary layer the precision of its gradients (`meshd.hbnn.gradient`)."""
+    for layer in binary_layers(net).values():
+        layer.rule = dataclasses.replace(layer.rule, backward=backward)
+
+
+def draw_seed(seed: int, step: int, rank: int) -> int:
+    """What torch's generator starts a step from, 64 bits: what is drawn in a step (rounding to
+    int8, dropout) is a function of the job, the step and the member, so a resumed run draws alike.
+    """
+    words = np.random.Philox(key=np.array([seed, DRAWS], np.uint64), counter=[step, rank, 0, 0])
+    return int(words.random_raw())
+
+
+def job_optimizer(spec: JobSpec, data: Dataset) -> Optimizer:
+    """What moves the job's latents, with its learning rate schedule."""
+    per_epoch = steps_per_epoch(len(data.y_train), spec.training.batch)
+    rate = LearningRate(spec.training, spec.training.epochs * per_epoch, per_epoch)
+    return Optimizer(spec.training, rate)

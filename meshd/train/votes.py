@@ -34,14 +34,7 @@ from meshd.core.slices import Slice, own_regions
 from meshd.train.chunk import Chunk, Floats, Words, decode_scale, encode_scale
 from meshd.train.collective import Collective, Payload
 from meshd.train.errors import RingBrokenError, TrainingError
-from meshd.train.optimizer import (
-    AdamSchedule,
-    AdamStep,
-    SliceState,
-    SliceVotes,
-    adam_votes,
-    adam_votes_dense,
-)
+from meshd.train.optimizer import Matrix, Optimizer, SliceState, SliceVotes, StepRule
 from meshd.train.parameters import NetworkParameters
 
 
@@ -52,15 +45,15 @@ class VotesExchange:
         self,
         collective: Collective,
         parameters: NetworkParameters,
-        schedule: AdamSchedule,
-        cut: float,
+        optimizer: Optimizer,
+        cut: float | None,
         copies: int,
     ) -> None:
         self.carried: Floats = np.zeros(parameters.slice_map.padded, np.float32)
         self.states: dict[int, SliceState] = {}
         self._collective = collective
         self._parameters = parameters
-        self._schedule = schedule
+        self._optimizer = optimizer
         self._cut = cut
         self._copies = min(copies, collective.size)
         self._gamma = parameters.slice_map.gamma
@@ -130,11 +123,11 @@ class VotesExchange:
     def _gather(self, step: int, planes: Words, codes: np.ndarray) -> Floats:
         """All-gather: apply what arrives; return the shared scale of the whole vector."""
         shared = np.zeros(self._parameters.slice_map.padded // self._gamma, np.float32)
-        adam = self._schedule.at(step)
+        rule = self._optimizer.at(step)
         rank, size = self._collective.rank, self._collective.size
         own = self._chunks[rank]
         own.segments_of(shared)[:] = decode_scale(codes)
-        self._apply_votes(own, planes, own.segments_of(shared), adam)
+        self._apply_votes(own, planes, own.segments_of(shared), rule)
         votes: Payload = _join(planes, codes)
         for hop in vote_gather_hops(rank, size, self._copies):
             sending, chunk = self._chunks[hop.send_chunk], self._chunks[hop.receive_chunk]
@@ -145,9 +138,9 @@ class VotesExchange:
             if hop.phase is Phase.GATHER_VOTES:
                 planes, codes = chunk.read_counts(votes, size)
                 scale[:] = decode_scale(codes)
-                self._apply_votes(chunk, planes, scale, adam)
+                self._apply_votes(chunk, planes, scale, rule)
             else:
-                self._apply_finished(chunk, votes, scale, adam)
+                self._apply_finished(chunk, votes, scale, rule)
         return shared
 
     def _holds(self, chunk: int) -> bool:
@@ -159,11 +152,11 @@ class VotesExchange:
             return chunk.count_bytes(size)
         return chunk.finished_bytes(size)
 
-    def _apply_votes(self, chunk: Chunk, planes: Words, scale: Floats, adam: AdamStep) -> None:
+    def _apply_votes(self, chunk: Chunk, planes: Words, scale: Floats, rule: StepRule) -> None:
         """Update the state of all of a chunk's slices from its counts, and the network."""
         if not _is_scale(scale):
             raise RingBrokenError("the predecessor sent an impossible gradient scale")
-        self._update(chunk, chunk.slices, planes, scale, adam)
+        self._update(chunk, chunk.slices, planes, scale, rule)
 
     def _update(
         self,
@@ -171,26 +164,26 @@ class VotesExchange:
         parts: Sequence[Slice],
         planes: Words,
         scale: Floats,
-        adam: AdamStep,
+        rule: StepRule,
     ) -> None:
         """Move the latents of some of a chunk's slices by its votes, and show them."""
         for part in parts:
             votes = chunk.votes_on(part, planes, scale, self._collective.size)
             try:
-                self._move(part, votes, adam)
+                self._move(part, votes, rule)
             except ValueError as error:
                 raise RingBrokenError(f"the predecessor sent impossible votes: {error}") from None
 
-    def _move(self, part: Slice, votes: SliceVotes, adam: AdamStep) -> None:
+    def _move(self, part: Slice, votes: SliceVotes, rule: StepRule) -> None:
         """One slice's step; ValueError when its votes are impossible."""
         state = self.states[part.index]
         if not part.binary:
-            adam_votes_dense(state, votes, adam)
+            rule.move_dense_by_votes(state, votes)
             self._parameters.set_from_latents(part, state.latents)
             return
         columns, beta = part.tensor.columns, part.tensor.beta
-        words, scales = adam_votes(state, votes, adam, columns, self._cut, beta)
-        self._parameters.set_binarized(part, words, scales)
+        matrix = Matrix(columns, beta, self._cut, self._optimizer.clip)
+        self._parameters.set_binarized(part, *rule.move_by_votes(state, votes, matrix))
 
     def _finished_payload(self, chunk: Chunk, votes: Payload) -> bytes:
         """What hops after the last backup carry: dense counts, finished weights, A."""
@@ -204,14 +197,14 @@ class VotesExchange:
         return _join(dense, *words, *scales, codes)
 
     def _apply_finished(
-        self, chunk: Chunk, payload: memoryview, scale: Floats, adam: AdamStep
+        self, chunk: Chunk, payload: memoryview, scale: Floats, rule: StepRule
     ) -> None:
         """A chunk of which this member holds only the dense slices."""
         finished = chunk.read_finished(payload, self._collective.size)
         scale[:] = decode_scale(finished.codes)
         if not _is_scale(scale):
             raise RingBrokenError("the predecessor sent an impossible gradient scale")
-        self._update(chunk, chunk.dense_slices, finished.planes, scale, adam)
+        self._update(chunk, chunk.dense_slices, finished.planes, scale, rule)
         for part, (words, scales) in zip(chunk.binary_slices, finished.weights, strict=True):
             if not _is_scale(scales) or not padding_is_zero(words, part.tensor.columns):
                 raise RingBrokenError("the predecessor sent impossible weights")

@@ -86,7 +86,8 @@ def _set_state(trainer: Trainer, plan: WorkerPlan) -> None:
     paths = {file.slice: Path(file.path) for file in plan.slices}
     if sorted(paths) != [part.index for part in slices]:
         raise TrainingError("the checkpoint does not hold every slice of this job")
-    states = {part.index: read_slice(paths[part.index], part.size) for part in slices}
+    moments = trainer.optimizer.moments
+    states = {part.index: read_slice(paths[part.index], part.size, moments) for part in slices}
     carried = None
     if plan.carried_path:
         size = trainer.exchange.carried_error().size

@@ -27,7 +27,7 @@ WRONG = {
     'name = "x"\nnetwork = 3': "network: must be a table",
     'name = "x"\n[training]\nlearning_rate = inf': "training.learning_rate: the number is out of",
     'name = "x"\n[training]\nepochs = -1': "training.epochs: -1 is out of bounds",
-    'name = "x"\n[training]\nschedule = "cosine"': "must be one of linear, constant",
+    'name = "x"\n[training]\nschedule = "cos"': "must be one of linear, constant, cosine, step",
     'name = "x"\n[exchange]\ngamma = 100': "exchange.gamma 100 must be a multiple of 64",
     'name = "x"\n[exchange]\nkind = "smoke"': "exchange.kind: must be one of votes, float32",
     'name = "x"\n[mesh]\nmembers_min = 5\nmembers_max = 3': "members_min 5 is more than",

@@ -16,10 +16,10 @@ from meshd.core.shares import place_of, share_of
 from meshd.core.slices import own_regions
 from meshd.data.dataset import Dataset
 from meshd.hbnn.networks import build_network, logits
-from meshd.train.optimizer import AdamSchedule, adam_update
+from meshd.train.optimizer import Matrix
 from meshd.train.order import epoch_order
 from meshd.train.parameters import NetworkParameters
-from meshd.train.trainer import network_spec, total_steps
+from meshd.train.trainer import job_optimizer, network_spec, total_steps
 
 
 def bfloat16(value: np.float32) -> np.float32:
@@ -49,23 +49,27 @@ class Simulation:
         self.net = build_network(network_spec(spec, data), spec.training.seed)
         self.parameters = NetworkParameters(self.net, spec.exchange.gamma)
         every = range(len(self.parameters.slice_map.slices))
-        self.states = self.parameters.begin(every)
+        self.optimizer = job_optimizer(spec, data)
+        self.states = self.parameters.begin(every, self.optimizer.moments)
         size = self.parameters.slice_map.padded
         self.carried = [np.zeros(size, np.float32) for _ in range(members)]
         self.steps = total_steps(spec, data)
-        training = spec.training
-        self.schedule = AdamSchedule(training.learning_rate, training.schedule, self.steps)
         self.regions = own_regions(self.parameters.slice_map, members)
 
     def step(self, number: int) -> None:
         gradients = [self.gradient(number, rank) for rank in range(self.members)]
-        adam = self.schedule.at(number)
+        rule = self.optimizer.at(number)
         for part in self.parameters.slice_map.slices:
             place = slice(part.offset, part.offset + part.size)
             aggregate = self.aggregate(part, [g[place] for g in gradients])
-            cut = self.spec.network.cut if part.binary else None
-            adam_update(self.states[part.index], aggregate, adam, cut)
-            self.parameters.set_from_latents(part, self.states[part.index].latents)
+            state = self.states[part.index]
+            if part.binary:
+                training, cut = self.spec.training, self.spec.network.cut or None
+                matrix = Matrix(part.tensor.columns, part.tensor.beta, cut, training.clip)
+                rule.move(state, aggregate, matrix)
+            else:
+                rule.move_dense(state, aggregate)
+            self.parameters.set_from_latents(part, state.latents)
         self.parameters.show()
 
     def gradient(self, number: int, rank: int) -> np.ndarray:

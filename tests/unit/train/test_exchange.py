@@ -45,7 +45,7 @@ def small_data(samples: int = 101, inputs: int = 37, classes: int = 5) -> Datase
     return Dataset(x, y, x[:20], y[:20], classes, np.float32(1 / 255))
 
 
-def job(kind: str = "votes", epochs: int = 8, batch: int = 16, **mesh: int):
+def job(kind: str = "votes", epochs: int = 8, batch: int = 16, training=None, **mesh: int):
     print(f"seed {SEED}")
     return parse_spec(
         {
@@ -57,6 +57,7 @@ def job(kind: str = "votes", epochs: int = 8, batch: int = 16, **mesh: int):
                 "learning_rate": 1e-2,
                 "seed": SEED,
                 "checkpoint_steps": 10,
+                **(training or {}),
             },
             "exchange": {"kind": kind, "gamma": 64},
             "mesh": mesh,
@@ -128,6 +129,43 @@ def test_ring_equals_single_process_bit_for_bit(members: int, copies: int) -> No
         )
 
 
+@pytest.mark.parametrize("members", [1, 2, 3])
+@pytest.mark.parametrize(
+    "training",
+    [
+        {"optimizer": "sgd", "schedule": "cosine", "warmup": 4},
+        {"optimizer": "sgd", "schedule": "step", "step_epochs": 1, "clip": 0.1},
+        {"optimizer": "adam", "schedule": "cosine", "final_rate": 0.0, "clip": 0.05},
+    ],
+    ids=lambda training: f"{training['optimizer']}-{training['schedule']}",
+)
+def test_every_optimizer_is_the_single_processs_bit_for_bit(training: dict, members: int) -> None:
+    data, spec = small_data(), job(training=training, epochs=2)
+    simulation = Simulation(spec, data, members)
+    for step in range(12):
+        simulation.step(step)
+    trainers = ring_of(spec, data, members)
+    for trainer in trainers:
+        trainer.begin()
+    run_members(trainers, 12)
+    wanted = weight_hash(simulation.net)
+    assert [weight_hash(trainer.net) for trainer in trainers] == [wanted] * members
+    for trainer in trainers:
+        for index, state in trainer.exchange.states.items():
+            arrays = zip(state.moments, simulation.states[index].moments, strict=True)
+            assert all(got.tobytes() == other.tobytes() for got, other in arrays)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_float32_members_agree_with_every_optimizer(optimizer: str) -> None:
+    spec = job("float32", training={"optimizer": optimizer, "clip": 0.1, "backward": "int8"})
+    trainers = ring_of(spec, small_data(), 3)
+    for trainer in trainers:
+        trainer.begin()
+    run_members(trainers, 8)
+    assert len({weight_hash(trainer.net) for trainer in trainers}) == 1
+
+
 def test_oracle_notices_a_changed_bit() -> None:
     """The comparison above can fail: one flipped vote gives another network."""
     data, spec = small_data(), job()
@@ -185,10 +223,11 @@ def test_carried_error_is_what_was_not_said() -> None:
         assert np.abs(said[rank][real]).max() > 1e-2
 
 
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
 @pytest.mark.parametrize("kind", ["votes", "float32"])
-def test_resumed_run_equals_uninterrupted_one(kind: str, tmp_path: Path) -> None:
+def test_resumed_run_equals_uninterrupted_one(kind: str, optimizer: str) -> None:
     """States and carried errors are all there is: going on from step 20 changes nothing."""
-    data, spec = small_data(), job(kind)
+    data, spec = small_data(), job(kind, training={"optimizer": optimizer})
     whole = ring_of(spec, data, 3)
     for trainer in whole:
         trainer.begin()
