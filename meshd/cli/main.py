@@ -36,6 +36,7 @@ COMMANDS = {
     "cancel": "End a job for good.",
     "resume": "Go on with a stopped job from its last checkpoint.",
     "fetch": "Save a finished job's model.",
+    "data": "Look into data sets, fetch known ones, convert them for jobs.",
     "demo": "Train on three daemons of this machine.",
     "bench": "Measure the kernels beside torch and the processor's limits.",
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import IO, Any
 
@@ -26,6 +27,7 @@ from meshd.cli.settings import Settings
 def command(settings: Settings, job_file: Path, data_file: Path, watch: bool) -> None:
     """Print the job's id; with --watch, fail if the job does."""
     spec = read_job_file(job_file)
+    refuse_folder(data_file)
     file, size = open_data(data_file, "data file")
     with file:
         try:
@@ -41,6 +43,21 @@ def command(settings: Settings, job_file: Path, data_file: Path, watch: bool) ->
         from meshd.cli.follow import follow, refuse_unfinished
 
         refuse_unfinished(follow(settings, answer["job"]), settings.program)
+
+
+def refuse_folder(path: Path) -> None:
+    """A job's data is one file; what else holds data can be made one.
+
+    Raises:
+        UsageError: says how.
+    """
+    if path.is_dir():
+        from meshd.net.local import UsageError
+
+        raise UsageError(
+            f"data file {path} is a folder; a job takes one .npz file:"
+            f" meshd data convert {shlex.quote(str(path))} OUT.npz"
+        )
 
 
 def submit(settings: Settings, spec: str, file: IO[bytes], size: int) -> dict[str, Any]:

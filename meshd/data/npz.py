@@ -181,7 +181,10 @@ def _read_header(member: Any) -> ArrayHeader:
 
 
 def write_npz(data: Dataset, file: Any) -> None:
-    """Write both parts into an open binary file, compressed; labels in the smallest type."""
+    """Write both parts, compressed, labels in the smallest type; equal data gives equal bytes.
+
+    `file`: anything with `write` and `flush`; it need not seek.
+    """
     arrays: dict[str, NDArray[Any]] = {
         "x_train": data.x_train.reshape(-1, *(data.shape or (data.inputs,))),
         "y_train": data.y_train.astype(np.min_scalar_type(data.classes - 1)),
@@ -190,4 +193,7 @@ def write_npz(data: Dataset, file: Any) -> None:
     }
     if data.class_names:
         arrays[NAMES] = np.array(data.class_names)
-    np.savez_compressed(file, allow_pickle=False, **arrays)
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, array, allow_pickle=False)
