@@ -39,6 +39,7 @@ COMMANDS = {
     "data": "Look into data sets, fetch known ones, convert them for jobs.",
     "demo": "Train on three daemons of this machine.",
     "bench": "Measure the kernels beside torch and the processor's limits.",
+    "reproduce": "Try the project's claims, with tables and pictures.",
 }
 
 EPILOG = (

@@ -32,7 +32,7 @@ LAW: dict[str, tuple[set[str], set[str]]] = {
         {"core", "bits", "hbnn", "data", "train", "bench"},
         {"numpy", "torch", "matplotlib"},
     ),
-    "cli": ({"net.local", "bench", "data"}, {"click", "rich"}),
+    "cli": ({"net.local", "bench", "data", "reproduce"}, {"click", "rich"}),
 }
 
 # The standard library's clocks, chance, files and sockets: `core` gets all of these from outside.
