@@ -29,6 +29,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
+from meshd.bits import ops
 from meshd.hbnn.estimator import (
     Estimator,
     check_cut,
@@ -36,7 +37,7 @@ from meshd.hbnn.estimator import (
     derivative_bytes,
     times_bytes,
 )
-from meshd.hbnn.tensor_bits import pack_bits, unpack_bits
+from meshd.hbnn.tensor_bits import bytes_of, on_kernels, pack_bits, times_bits
 
 Coding = Literal["signed", "unipolar"]
 
@@ -102,7 +103,7 @@ class _Binarize(torch.autograd.Function):
         ctx.estimator = None if cut is None else estimator
         if cut is not None:
             ctx.save_for_backward(kept_derivative(x, cut, estimator))
-        return hadamard(x, beta, coding)
+        return _binarized(x, beta, coding)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None, None]:
@@ -112,15 +113,33 @@ class _Binarize(torch.autograd.Function):
         return grad, None, None, None, None
 
 
+def _binarized(x: Tensor, beta: int, coding: Coding) -> Tensor:
+    """Return H_beta(x), by the kernels where they can."""
+    if not on_kernels(x) or x.numel() == 0:
+        return hadamard(x, beta, coding)
+    rows = x.detach().reshape(-1, x.shape[-1]).contiguous()
+    unipolar, length = coding == "unipolar", x.shape[-1]
+    packed = (ops.pack_unipolar if unipolar else ops.pack_signed)(rows.numpy(), beta)
+    unpack = ops.unpack_unipolar if unipolar else ops.unpack_signed
+    result = torch.empty_like(rows)
+    unpack(*packed, beta, length, out=result.numpy())
+    return result.view(x.shape)
+
+
 def kept_derivative(x: Tensor, cut: float, estimator: Estimator) -> Tensor:
-    """Return dH/dx of activations as it is kept: bits uint8 (..., ceil(K/8)), or codes (..., K)."""
-    return pack_bits(x.abs() <= cut) if estimator == "cut" else derivative_bytes(x, cut)
+    """Return dH/dx of x (..., K) as it is kept, uint8: bits (..., 8 ceil(K/64)), codes (..., K)."""
+    if estimator == "polynomial":
+        return derivative_bytes(x, cut)
+    if not on_kernels(x) or x.numel() == 0:
+        return pack_bits(x.abs() <= cut)
+    words = ops.within(x.detach().reshape(-1, x.shape[-1]).contiguous().numpy(), cut)
+    return bytes_of(words, x.shape)
 
 
 def times_kept(grad: Tensor, kept: Tensor, estimator: Estimator) -> Tensor:
     """Return grad (..., K) * dH/dx, as `kept_derivative` kept it."""
     if estimator == "cut":
-        return grad * unpack_bits(kept, grad.shape[-1])
+        return times_bits(grad.contiguous(), kept)
     return times_bytes(grad, kept)
 
 

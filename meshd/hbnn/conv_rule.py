@@ -80,3 +80,10 @@ class ConvRule(ProductRule):
             vertical : padded.shape[1] - vertical,
             horizontal : padded.shape[2] - horizontal,
         ]
+
+    def add_windows(self, windows: Tensor, padded: Tensor) -> None:
+        """Add windows (B, Ho, Wo, k) to the pixels of `padded` (B, H + 2 ph, W + 2 pw, tap)."""
+        tap, size = padded.shape[-1], (windows.shape[1], windows.shape[2])
+        for index, place in enumerate(self.taps):
+            seen = self.seen_by(place, padded, size)
+            seen += windows[..., index * tap : (index + 1) * tap]

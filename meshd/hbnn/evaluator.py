@@ -22,9 +22,8 @@ from typing import Literal, overload
 import torch
 from torch import Tensor, nn
 
-from meshd.hbnn.binarize import check_beta, check_coding, hadamard_binarize
+from meshd.hbnn.activations import Binarize
 from meshd.hbnn.binary_layer import check_size
-from meshd.hbnn.estimator import check_cut
 from meshd.hbnn.initial import normal_latents
 from meshd.hbnn.linear import HadamardLinear
 
@@ -56,30 +55,11 @@ class LinearLayer(nn.Module):
         return x @ self.weight.T
 
 
-class Ramp(nn.Module):
-    """The seed's Ramp: max(x, 0)."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map each element."""
-        return torch.relu(x)
-
-
-class BinarizeLayer(nn.Module):
-    """The seed's BinarizeLayer: H_beta of the activations."""
+class BinarizeLayer(Binarize):
+    """The seed's BinarizeLayer: H_beta of the activations, unipolar unless told otherwise."""
 
     def __init__(self, beta: int, coding: str = "unipolar", cut: float | None = 1.0) -> None:
-        super().__init__()
-        self.beta = check_beta(beta)
-        self.coding = check_coding(coding)
-        self.cut = check_cut(cut)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Binarize (..., K) along its last dimension."""
-        return hadamard_binarize(x, self.beta, self.coding, self.cut)
-
-    def extra_repr(self) -> str:
-        """Describe the layer in `print(net)`."""
-        return f"beta={self.beta}, {self.coding}, cut={self.cut}"
+        super().__init__(beta, coding, cut)
 
 
 class BinLayer(HadamardLinear):

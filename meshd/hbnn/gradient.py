@@ -16,7 +16,7 @@ The bits choose among the terms, so no dequantized matrix is needed:
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -47,6 +47,10 @@ class Factor:
     beta: int
     length: int
     unipolar: bool
+
+    def part(self, rows: slice) -> Factor:
+        """Return some of the rows."""
+        return replace(self, words=self.words[rows], scales=self.scales[rows])
 
     def dense(self) -> Tensor:
         """Return the matrix (rows, length) float32 that the bits stand for."""
@@ -120,6 +124,9 @@ def masked(gradient: Tensor, keep: NDArray[np.uint64] | None) -> Tensor:
     """Make the elements (R, K) +0, in place, whose bit is 0, whatever they are; None keeps all."""
     if keep is None:
         return gradient
-    as_bytes = keep.astype("<u8").view(np.uint8)
-    bits = np.unpackbits(as_bytes, axis=1, count=gradient.shape[1], bitorder="little")
-    return gradient.masked_fill_(torch.from_numpy(bits) == 0, 0.0)
+    length = gradient.shape[1]
+    ones = torch.empty(gradient.shape)
+    ops.unpack_unipolar(keep, np.ones((len(keep), 1), np.float32), length, length, out=ones.numpy())
+    # As integers: a float product would make NaN of an infinity, and take seven times as long.
+    gradient.view(torch.int32).bitwise_and_(ones.to(torch.int32).neg_())
+    return gradient

@@ -14,10 +14,11 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from meshd.hbnn.activations import Ramp
 from meshd.hbnn.binarize import check_beta
 from meshd.hbnn.binary_layer import BinaryLayer
 from meshd.hbnn.estimator import check_cut
-from meshd.hbnn.evaluator import BinarizeLayer, BinLayer, LinearLayer, Ramp, Sigmoid
+from meshd.hbnn.evaluator import BinarizeLayer, BinLayer, LinearLayer, Sigmoid
 
 # What a spec describes is allocated: these keep a forged spec from asking for a machine's memory.
 # The widest fully connected networks in use are a tenth of MAX_UNITS wide.

@@ -114,9 +114,8 @@ def _image_gradient(
     padded = rule.pad(grad.new_zeros(batch, height, width, channels))
     for group, mine in enumerate(_groups(grad, filters, rule)):
         windows = product_with_factor(*mine, rule.backward)
-        for place, piece in zip(rule.taps, torch.split(windows, tap, -1), strict=True):
-            seen = rule.seen_by(place, padded, size)[..., group * tap : (group + 1) * tap]
-            seen += piece.reshape(batch, *size, tap)
+        pixels = padded[..., group * tap : (group + 1) * tap]
+        rule.add_windows(windows.view(batch, *size, -1), pixels)
     return rule.crop(padded).permute(0, 3, 1, 2)
 
 

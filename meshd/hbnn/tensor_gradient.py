@@ -29,7 +29,7 @@ COUNTS_AS_ZERO = 1e-30  # smaller magnitudes of v, of a whole row and segment, a
 
 @dataclass(frozen=True)
 class TensorFactor:
-    """Binarized rows (C, K), any leading dimensions: bits uint8 (C, ceil(K/8)), scales (C, S).
+    """Binarized rows (C, K), any leading dimensions: bits uint8 (C, 8 ceil(K/64)), scales (C, S).
 
     With beta = 1 rows stay float: `bits` are their values (C, K), and there are no scales: (0,).
     """

@@ -12,8 +12,9 @@ import math
 import torch
 from torch import Tensor, nn
 
+from meshd.hbnn.activations import Ramp
 from meshd.hbnn.binarize import Coding, hadamard_binarize
-from meshd.hbnn.evaluator import LinearLayer, Ramp, Sigmoid
+from meshd.hbnn.evaluator import LinearLayer, Sigmoid
 from meshd.hbnn.linear import HadamardLinear
 from meshd.hbnn.networks import logits
 from meshd.reproduce.settings import Setting

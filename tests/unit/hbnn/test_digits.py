@@ -7,8 +7,9 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
+from meshd.hbnn.activations import Ramp
 from meshd.hbnn.binarize import codes
-from meshd.hbnn.evaluator import BinarizeLayer, BinLayer, LinearLayer, Ramp, Sigmoid, evaluate
+from meshd.hbnn.evaluator import BinarizeLayer, BinLayer, LinearLayer, Sigmoid, evaluate
 from meshd.hbnn.networks import logits, predict, seed_network
 
 TRAINING = 1437  # of 1797; the other 360 are the test

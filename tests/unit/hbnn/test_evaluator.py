@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
+from meshd.hbnn.activations import Ramp
 from meshd.hbnn.binarize import hadamard_binarize
 from meshd.hbnn.evaluator import (
     BinarizeLayer,
     BinLayer,
     LinearLayer,
-    Ramp,
     Sigmoid,
     evaluate,
 )

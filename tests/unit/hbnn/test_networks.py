@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from meshd.hbnn.evaluator import BinarizeLayer, BinLayer, LinearLayer, Ramp, Sigmoid
+from meshd.hbnn.activations import Ramp
+from meshd.hbnn.evaluator import BinarizeLayer, BinLayer, LinearLayer, Sigmoid
 from meshd.hbnn.export import weight_hash
 from meshd.hbnn.linear import HadamardLinear
 from meshd.hbnn.networks import (
