@@ -117,9 +117,11 @@ def _download(known: RemoteSet, file: RemoteFile, folder: Path, say: Say) -> Non
             return
         except RefusedError as refused:
             refusals.append(f"{host}: {refused}")
+    missing = ", ".join(f.name for f in known.files if not _is_verified(folder / f.name, f))
+    where = file.urls[0].removesuffix(file.name)
     raise DownloadError(
-        f"{known.name}: {file.name} could not be downloaded ({'; '.join(refusals)}); fetch it by"
-        f" hand from {file.urls[0]} and put it into {folder}"
+        f"{known.name}: {file.name} could not be downloaded ({'; '.join(refusals)}); fetch by hand"
+        f" {missing} from {where} and put it into {folder}"
     )
 
 

@@ -173,7 +173,8 @@ def test_a_bad_mirror(case: str, server: Server, tmp_path: Path) -> None:
     line = str(caught.value)
     assert reason in line and "\n" not in line
     assert line.startswith("d: f could not be downloaded (")
-    assert line.endswith(f"; fetch it by hand from {bad} and put it into {tmp_path / 'd'}")
+    where = bad.removesuffix("f")
+    assert line.endswith(f"; fetch by hand f from {where} and put it into {tmp_path / 'd'}")
     assert names(tmp_path) == []
     known = catalogue(remote("f", CONTENT, bad, server.url("/f")))
     assert (fetch("d", tmp_path, catalogue=known) / "f").read_bytes() == CONTENT
@@ -185,6 +186,15 @@ def test_every_mirror_that_failed_is_named(server: Server, tmp_path: Path) -> No
     with pytest.raises(DownloadError) as caught:
         fetch("d", tmp_path, catalogue=catalogue(remote("f", CONTENT, *urls)))
     assert "404 Not Found; localhost:" in str(caught.value)
+
+
+def test_every_file_that_is_needed_by_hand_is_named(tmp_path: Path) -> None:
+    url = f"http://127.0.0.1:{closed_port()}/"
+    known = catalogue(*(remote(name, CONTENT, url + name) for name in ("f", "g", "h")))
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "g").write_bytes(CONTENT)
+    with pytest.raises(DownloadError, match=f"fetch by hand f, h from {url} and put it into"):
+        fetch("d", tmp_path, catalogue=known)
 
 
 def test_a_slow_mirror_is_given_up(

@@ -293,3 +293,39 @@ def test_npz_class_names_are_bounded(
     ]:
         np.savez_compressed(tmp_path / "d.npz", class_names=names, **digits)
         assert message in refusal(tmp_path / "d.npz")
+
+
+@pytest.mark.parametrize("kind", ["idx_folder", "cifar_folder", "image_folder", "csv_folder"])
+def test_damage_never_ends_in_another_error(kind: str, request: pytest.FixtureRequest) -> None:
+    """Bytes changed, cut off or added anywhere: the data set loads, or it is one line."""
+    folder = request.getfixturevalue(kind)
+    seed = 3
+    print(f"seed {seed}")
+    generator = np.random.default_rng(seed)
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    refused = 0
+    for turn in range(45):
+        path = files[generator.integers(len(files))]
+        whole = path.read_bytes()
+        broken = np.frombuffer(whole, np.uint8).copy()
+        places = generator.integers(0, min(len(broken), 200), 2)  # headers lie at the beginning
+        broken[places] ^= generator.integers(1, 256, 2, np.uint8)
+        end = generator.integers(0, len(broken)) if turn % 3 == 0 else len(broken)
+        path.write_bytes(broken[:end].tobytes())
+        try:
+            load_dataset(folder)
+        except DataError as error:
+            assert "\n" not in str(error)
+            refused += 1
+        path.write_bytes(whole)
+    assert refused > 5
+    load_dataset(folder)
+
+
+@pytest.fixture
+def csv_folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "csv"
+    folder.mkdir()
+    for part in ("train", "test"):
+        (folder / f"{part}.csv").write_text("label,a,b\n" + "\n".join(GOOD))
+    return folder
