@@ -95,14 +95,30 @@ def parse_toml(text: str) -> JobSpec:
     Raises:
         UsageError: not TOML, too large, or not a valid spec; one line that names the key.
     """
+    return parse_spec(_toml_table(text))
+
+
+def parse_network_toml(text: str) -> NetworkSpec:
+    """Read the network of a job file, whole or only its [network] table.
+
+    Raises:
+        UsageError: as for `parse_toml`.
+    """
+    table = _toml_table(text)
+    if "name" in table:
+        return parse_spec(table).network
+    refuse_unknown(table, {"network"}, "")
+    return parse_network(_part(table, "network"))
+
+
+def _toml_table(text: str) -> dict[str, Any]:
     if len(text.encode("utf-8", "surrogatepass")) > MAX_JOB_FILE_BYTES:
         raise UsageError(f"job file: larger than {MAX_JOB_FILE_BYTES} bytes; is it a job file?")
     try:
-        table = tomllib.loads(text)
+        return tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # int() refuses more than 4,300 digits
         reason = str(error).splitlines()[0] if str(error) else "nested too deeply"
         raise UsageError(f"job file: not valid TOML: {reason}") from None
-    return parse_spec(table)
 
 
 def parse_json(text: str) -> JobSpec:

@@ -3,10 +3,11 @@
     NAME.words   U64 (rows, ceil(columns/64))    a binary parameter's packed signs
     NAME.scales  F16 (rows, ceil(columns/beta))  and its segment scales
     NAME         F32 the parameter's own shape   a dense parameter
+    NAME         F32 (channels,)                 running statistics
 
-NAME runs over `parameter_table`. The metadata has one key, `meshd`, a JSON object with the keys
-`format_version`, `network` (the spec) and `weight_hash`: the library writes several keys in any
-order, one makes equal networks equal files, byte for byte.
+NAME runs over `Network.parameters()` and `Network.statistics()`. The metadata has one key, `meshd`,
+a JSON object with the keys `format_version`, `weight_hash`, and those of `describe`: the library
+writes several keys in any order, one makes equal networks equal files, byte for byte.
 
 Latents are not in the file: it is for using the network, not for going on with its training.
 Nothing in a file is executed, and what it describes is compared with what it holds before anything
@@ -28,22 +29,19 @@ import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
-from torch import nn
+from torch import Tensor, nn
 
+from meshd.core.errors import UsageError
+from meshd.core.network.graph import Network, resolve
+from meshd.core.network.spec import NetworkDescription, describe, parse_description
 from meshd.hbnn.binarize import segment_count
 from meshd.hbnn.binary_layer import WORD_BITS
-from meshd.hbnn.networks import (
-    ParameterEntry,
-    binary_layers,
-    build_network,
-    check_spec,
-    parameter_table,
-)
+from meshd.hbnn.networks import binary_layers, build_network, parameter_table
 
 METADATA_KEY = "meshd"
-FORMAT_VERSION = 1
-# Ten short values; the cap only keeps a forged file from feeding the JSON reader.
-MAX_METADATA_CHARACTERS = 4096
+FORMAT_VERSION = 2
+# A network of 1,024 layers takes about 150,000; the cap keeps a forged file from the JSON reader.
+MAX_METADATA_CHARACTERS = 1 << 20
 
 # numpy's little-endian forms of safetensors' U64, F16 and F32.
 _U64, _F16, _F32 = "<u8", "<f2", "<f4"
@@ -52,28 +50,31 @@ Tensors = dict[str, NDArray[Any]]
 Layout = dict[str, tuple[str, tuple[int, ...]]]
 
 
-def save_model(path: str | os.PathLike[str], net: nn.Sequential, spec: Mapping[str, Any]) -> None:
-    """Write `net`, which `spec` describes, to `path`; the file appears whole or not at all.
+def save_model(
+    path: str | os.PathLike[str], net: nn.Sequential, description: NetworkDescription
+) -> None:
+    """Write `net`, which `description` describes, to `path`; it appears whole or not at all.
 
-    Latents are binarized and their scales rounded to 16 bits on the way. ValueError if `spec` is
-    not one (see `networks.check_spec`) or describes another network, or if a weight has no form in
-    the file; OSError from the file system.
+    Latents are binarized and their scales rounded to 16 bits on the way. ValueError if
+    `description` is not one or describes another network, or if a weight has no form in the file;
+    OSError from the file system.
     """
-    spec = check_spec(spec)
-    if _layout(net) != _layout(_shapes_only(spec)):
+    network = resolve(description)
+    found = [(name, len(buffer)) for name, buffer in net.named_buffers()]
+    if parameter_table(net) != network.parameters() or found != network.statistics():
         raise ValueError("the network spec describes another network than the one to be saved")
-    description = {
+    table = {
         "format_version": FORMAT_VERSION,
-        "network": spec,
+        **describe(network.description),
         "weight_hash": weight_hash(net),
     }
-    metadata = {METADATA_KEY: json.dumps(description, sort_keys=True, allow_nan=False)}
+    metadata = {METADATA_KEY: json.dumps(table, sort_keys=True, allow_nan=False)}
     tensors = {name: array for _, parts in _parts(net) for name, array in parts.items()}
     _write_atomically(Path(path), save(tensors, metadata=metadata))
 
 
-def load_model(path: str | os.PathLike[str]) -> tuple[nn.Sequential, dict[str, Any]]:
-    """Read a file of `save_model`: the network, its binary layers packed, and its spec.
+def load_model(path: str | os.PathLike[str]) -> tuple[nn.Sequential, NetworkDescription]:
+    """Read a file of `save_model`: the network, its binary layers packed, and its description.
 
     ValueError, one line that begins with the path, if the file is not a whole model of this
     format: names, types, shapes, value ranges and the weights' hash are all checked. OSError if it
@@ -81,90 +82,97 @@ def load_model(path: str | os.PathLike[str]) -> tuple[nn.Sequential, dict[str, A
     """
     try:
         with safe_open(os.fspath(path), framework="numpy") as file:
-            spec, claimed_hash = _read_description(file.metadata() or {})
-            _check_layout(file, _layout(_shapes_only(spec)))
-            net = build_network(spec)
+            network, claimed_hash = _read_description(file.metadata() or {})
+            _check_layout(file, _layout(network))
+            net = build_network(network)
             _fill(net, {name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
         if weight_hash(net) != claimed_hash:
             raise ValueError("the weights do not match the file's own hash")
-    except (ValueError, SafetensorError) as error:
+    except (ValueError, UsageError, SafetensorError) as error:
         raise ValueError(f"{os.fspath(path)} is not a usable model: {error}") from error
-    return net, spec
+    return net, network.description
 
 
 def weight_hash(net: nn.Module) -> str:
     """Return the BLAKE2b-256 hash, in hex, of the network that `net` computes.
 
     Over each entry of `parameter_table` in order: a JSON line of its fields, then the
-    little-endian bytes of its packed words and float16 scales, or of its dense float32 values. So
-    it is the same on every machine, before and after a file, for latents and for what they pack to.
+    little-endian bytes of its packed words and float16 scales, or of its dense float32 values; then
+    the same of running statistics. So it is the same on every machine, before and after a file, for
+    latents and for what they pack to.
     """
     digest = hashlib.blake2b(digest_size=32)
-    for entry, parts in _parts(net):
-        fields = [entry.name, entry.rows, entry.columns, entry.kind, entry.beta]
+    for fields, parts in _parts(net):
         digest.update(json.dumps(fields).encode() + b"\n")
         for array in parts.values():
             digest.update(array.tobytes())
     return digest.hexdigest()
 
 
-def _parts(net: nn.Module) -> Iterator[tuple[ParameterEntry, Tensors]]:
-    """Yield each table entry with its arrays as the file has them: C order, little-endian."""
+def _parts(net: nn.Module) -> Iterator[tuple[list[str | int], Tensors]]:
+    """Yield what identifies each parameter and statistic, and its arrays as the file has them.
+
+    Arrays are in C order, little-endian.
+    """
     layers = binary_layers(net)
     for entry in parameter_table(net):
+        fields: list[str | int] = [entry.name, entry.rows, entry.columns, entry.kind, entry.beta]
         if entry.kind == "binary":
             packed = layers[entry.name].packed()
             yield (
-                entry,
+                fields,
                 {
                     f"{entry.name}.words": np.ascontiguousarray(packed.words, _U64),
                     f"{entry.name}.scales": np.ascontiguousarray(packed.scales, _F16),
                 },
             )
         else:
-            dense = net.get_parameter(entry.name).detach().cpu().numpy()
-            if not np.isfinite(dense).all():
-                raise ValueError(f"parameter {entry.name} is not finite: the weights have diverged")
-            yield entry, {entry.name: np.ascontiguousarray(dense, _F32)}
+            yield fields, {entry.name: _floats(entry.name, net.get_parameter(entry.name))}
+    for name, buffer in net.named_buffers():
+        yield [name, 1, len(buffer), "statistic", 0], {name: _floats(name, buffer)}
 
 
-def _shapes_only(spec: Mapping[str, Any]) -> nn.Sequential:
-    """Return the network of a checked spec with parameters that have a shape and no memory."""
-    with torch.device("meta"):
-        return build_network(spec)
+def _floats(name: str, tensor: Tensor) -> NDArray[np.float32]:
+    values = tensor.detach().cpu().numpy()
+    if not np.isfinite(values).all():
+        raise ValueError(f"parameter {name} is not finite: the weights have diverged")
+    return np.ascontiguousarray(values, _F32)
 
 
-def _layout(net: nn.Module) -> Layout:
-    """Return the type and shape of every tensor that a file of `net` holds."""
+def _layout(network: Network) -> Layout:
+    """Return the type and shape of every tensor that a file of `network` holds."""
     layout: Layout = {}
-    for entry in parameter_table(net):
+    for entry in network.parameters():
         if entry.kind == "binary":
             words = segment_count(entry.columns, WORD_BITS)
             scales = segment_count(entry.columns, entry.beta)
             layout[f"{entry.name}.words"] = ("U64", (entry.rows, words))
             layout[f"{entry.name}.scales"] = ("F16", (entry.rows, scales))
         else:
-            layout[entry.name] = ("F32", tuple(net.get_parameter(entry.name).shape))
+            layout[entry.name] = ("F32", entry.shape)
+    for name, length in network.statistics():
+        layout[name] = ("F32", (length,))
     return layout
 
 
-def _read_description(metadata: Mapping[str, str]) -> tuple[dict[str, Any], object]:
-    """Return the checked network spec and the weights' hash that the file claims."""
+def _read_description(metadata: Mapping[str, str]) -> tuple[Network, object]:
+    """Return the checked network and the weights' hash that the file claims."""
     text = metadata.get(METADATA_KEY)
     if text is None:
         raise ValueError("it was not written by meshd")
     if len(text) > MAX_METADATA_CHARACTERS:
         raise ValueError(f"its description is longer than {MAX_METADATA_CHARACTERS} characters")
     try:
-        description = json.loads(text)
+        table = json.loads(text)
     except (ValueError, RecursionError):
         raise ValueError("its description is not JSON") from None
-    if not isinstance(description, dict):
+    if not isinstance(table, dict):
         raise ValueError("its description is not a JSON object")
-    version = description.get("format_version")
+    version = table.pop("format_version", None)
     if version != FORMAT_VERSION:
         raise ValueError(f"its format version is {version!r}, this program reads {FORMAT_VERSION}")
-    return check_spec(description.get("network")), description.get("weight_hash")
+    claimed_hash = table.pop("weight_hash", None)
+    return resolve(parse_description(table)), claimed_hash
 
 
 def _check_layout(file: Any, layout: Layout) -> None:
@@ -183,6 +191,7 @@ def _check_layout(file: Any, layout: Layout) -> None:
 def _fill(net: nn.Sequential, tensors: Tensors) -> None:
     """Put the file's tensors into `net`; their layout has been checked, their values have not."""
     layers = binary_layers(net)
+    places = dict(net.named_buffers())
     for entry in parameter_table(net):
         if entry.kind == "binary":
             words = tensors[f"{entry.name}.words"]
@@ -192,8 +201,10 @@ def _fill(net: nn.Sequential, tensors: Tensors) -> None:
             except ValueError as error:
                 raise ValueError(f"parameter {entry.name}: {error}") from None
         else:
-            with torch.no_grad():
-                net.get_parameter(entry.name).copy_(torch.from_numpy(tensors[entry.name]))
+            places[entry.name] = net.get_parameter(entry.name)
+    with torch.no_grad():
+        for name, place in places.items():
+            place.copy_(torch.from_numpy(tensors[name]))
 
 
 def _write_atomically(path: Path, content: bytes) -> None:

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -15,12 +14,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from meshd.core.errors import UsageError
 from meshd.core.jobspec import JobSpec
+from meshd.core.network.graph import Network, resolve
+from meshd.core.network.spec import NetworkDescription
 from meshd.core.schedule import Phase, gather_hops
 from meshd.core.shares import place_of, share_of, steps_per_epoch
 from meshd.data.dataset import Dataset
-from meshd.hbnn.networks import binary_layers, build_network, logits, predict
+from meshd.hbnn.networks import build_network, logits, predict
 from meshd.train.collective import Collective
+from meshd.train.errors import TrainingError
 from meshd.train.float32 import Float32Exchange
 from meshd.train.optimizer import Optimizer, SliceState
 from meshd.train.order import epoch_order
@@ -98,9 +101,9 @@ class Trainer:
 
     def __init__(self, spec: JobSpec, data: Dataset, collective: Collective) -> None:
         self.spec = spec
-        self.network_spec = network_spec(spec, data)
-        self.net = build_network(self.network_spec, spec.training.seed)
-        set_backward(self.net, spec.training.backward)
+        network = network_of(spec, data)
+        self.description = network.description
+        self.net = build_network(network, spec.training.seed, spec.training.backward)
         self.parameters = NetworkParameters(self.net, spec.exchange.gamma)
         self.steps = total_steps(spec, data)
         self._data = data
@@ -163,7 +166,7 @@ class Trainer:
         """Picked samples in memory of torch's: MKL's float products depend on alignment, and
         torch's allocations are aligned alike in every run (oneMKL developer guide, "Obtaining
         numerically reproducible results")."""
-        rows = torch.empty(len(picked), self._data.inputs)
+        rows = torch.empty(len(picked), *self._data.input_shape)
         self._data.fill_rows(x, picked, rows.numpy())
         return rows
 
@@ -184,35 +187,30 @@ class Trainer:
         return correct / total
 
 
-def network_spec(spec: JobSpec, data: Dataset) -> dict[str, object]:
-    """The network of a job on its data, as `meshd.hbnn.networks` and a model file describe it."""
-    network = spec.network
-    return {
-        "preset": network.preset,
-        "inputs": data.inputs,
-        "classes": data.classes,
-        "width": network.width or 512,
-        "beta_w": network.beta_w,
-        "beta_a": network.beta_a,
-        "cut": network.cut,
-    }
+def network_of(spec: JobSpec, data: Dataset) -> Network:
+    """The job's network on its data.
+
+    Raises:
+        TrainingError: it does not fit the data; one line that names the layer.
+    """
+    try:
+        return resolve(NetworkDescription(spec.network, data.input_shape, data.classes))
+    except UsageError as error:
+        raise TrainingError(f"{error} (a sample of the data is {data.input_shape})") from None
 
 
 def count_parameters(spec: JobSpec, data: Dataset) -> int:
-    """Trainable numbers of the job's network, without building it."""
-    with torch.device("meta"):
-        return sum(p.numel() for p in build_network(network_spec(spec, data)).parameters())
+    """Trainable numbers of the job's network, without building it.
+
+    Raises:
+        TrainingError: the network does not fit the data.
+    """
+    return sum(parameter.size for parameter in network_of(spec, data).parameters())
 
 
 def total_steps(spec: JobSpec, data: Dataset) -> int:
     """Steps of the whole job."""
     return spec.training.epochs * steps_per_epoch(len(data.y_train), spec.training.batch)
-
-
-def set_backward(net: torch.nn.Module, backward: str) -> None:
-    """Give every binary layer the precision of its gradients (`meshd.hbnn.gradient`)."""
-    for layer in binary_layers(net).values():
-        layer.rule = dataclasses.replace(layer.rule, backward=backward)
 
 
 def draw_seed(seed: int, step: int, rank: int) -> int:

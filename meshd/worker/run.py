@@ -106,5 +106,5 @@ def _train(trainer: Trainer, plan: WorkerPlan, lifeline: Lifeline, link: BulkLin
         elif isinstance(event, CheckpointDue):
             save_checkpoint(trainer, event.step, Path(plan.scratch_folder), lifeline)
     path = Path(plan.scratch_folder) / MODEL_FILE
-    save_model(path, trainer.net, trainer.network_spec)
+    save_model(path, trainer.net, trainer.description)
     lifeline.send(WorkerFinished(report.progress(), weight_hash(trainer.net), str(path)))

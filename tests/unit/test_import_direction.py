@@ -23,7 +23,10 @@ LAW: dict[str, tuple[set[str], set[str]]] = {
     "daemon": ({"core", "wire", "net", "sensors"}, set()),
     "bits": (set(), {"numpy"}),
     "hbnn.runtime": ({"bits", "core.network", "core.errors"}, {"numpy", "safetensors"}),
-    "hbnn": ({"bits"}, {"numpy", "torch", "safetensors"}),
+    "hbnn": (
+        {"bits", "core.network", "core.jobspec", "core.errors"},
+        {"numpy", "torch", "safetensors"},
+    ),
     "data": ({"core"}, {"numpy", "PIL"}),
     "train": ({"hbnn", "bits", "core", "data"}, {"numpy", "torch", "safetensors", "sklearn"}),
     "worker": ({"core", "wire", "net", "bits", "hbnn", "data", "train"}, {"numpy", "torch"}),

@@ -10,7 +10,7 @@ from sklearn.datasets import load_digits
 from meshd.hbnn.activations import Ramp
 from meshd.hbnn.binarize import codes
 from meshd.hbnn.evaluator import BinarizeLayer, BinLayer, LinearLayer, Sigmoid, evaluate
-from meshd.hbnn.networks import logits, predict, seed_network
+from meshd.hbnn.networks import logits, network_from_text, predict
 
 TRAINING = 1437  # of 1797; the other 360 are the test
 
@@ -43,7 +43,7 @@ def accuracy_after_training(net, digits, epochs, seed, batch=32, rate=4e-3):
 
 
 def test_the_seeds_network_learns_digits(digits):
-    net = seed_network(64, 10, 256, 16, 16, 1.0, seed=0)
+    net = network_from_text("network = { width = 256, beta_w = 16, beta_a = 16 }", (64,), 10)
     accuracy = accuracy_after_training(net, digits, epochs=6, seed=0)
     print(f"test accuracy {accuracy:.4f}")
     assert accuracy > 0.9

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
@@ -13,24 +14,20 @@ import torch
 from safetensors import safe_open
 from safetensors.numpy import save
 
+from meshd.core.errors import UsageError
+from meshd.core.network.graph import resolve
+from meshd.core.network.spec import NetworkDescription, describe, parse_network
 from meshd.hbnn.export import load_model, save_model, weight_hash
 from meshd.hbnn.linear import HadamardLinear
 from meshd.hbnn.networks import binary_layers, build_network, predict
 
-SPEC = {
-    "preset": "seed",
-    "inputs": 20,
-    "classes": 4,
-    "width": 70,  # two words a row, the second one not full
-    "beta_w": 16,
-    "beta_a": 16,
-    "cut": 1.0,
-}
+# 70: two words a row, the second one not full
+SPEC = NetworkDescription(parse_network({"width": 70, "beta_w": 16, "beta_a": 16}), (20,), 4)
 
 
 @pytest.fixture
 def net():
-    return build_network(SPEC, seed=4)
+    return build_network(resolve(SPEC), seed=4)
 
 
 @pytest.fixture
@@ -75,8 +72,8 @@ def test_the_file_holds_bits(net, path):
         "5.weight.scales": ("float16", (4, 5)),
     }
     assert json.loads(metadata["meshd"]) == {
-        "format_version": 1,
-        "network": SPEC,
+        "format_version": 2,
+        **describe(SPEC),
         "weight_hash": weight_hash(net),
     }
     row = net[3].weight[0]
@@ -131,11 +128,31 @@ def test_a_failed_write_leaves_the_old_file(path, net, monkeypatch):
 
 
 def test_saving_refuses_a_spec_of_another_network(tmp_path, net):
-    with pytest.raises(ValueError, match="another network"):
-        save_model(tmp_path / "m", net, {**SPEC, "width": 71})
-    with pytest.raises(ValueError, match="unknown key 'note'"):
-        save_model(tmp_path / "m", net, {**SPEC, "note": "x"})
+    for table in ({"width": 71}, {"width": 70, "beta_w": 8}, {"preset": "lenet"}):
+        with pytest.raises((ValueError, UsageError)):
+            save_model(tmp_path / "m", net, dataclasses.replace(SPEC, spec=parse_network(table)))
     assert os.listdir(tmp_path) == []
+
+
+def test_running_statistics_are_in_the_file_and_in_the_hash(tmp_path, normal):
+    layers = [{"layer": "conv", "out": 8}, {"layer": "batchnorm"}, {"layer": "ramp"}]
+    layers += [{"layer": "hadamard_conv", "beta_w": 8, "beta_a": 8}, {"layer": "globalavgpool"}]
+    description = NetworkDescription(parse_network({"layers": layers}), (1, 9, 9), 4)
+    net = build_network(resolve(description))
+    fresh = weight_hash(net)
+    net(normal(7, 1, 9, 9))
+    assert weight_hash(net) != fresh
+    save_model(tmp_path / "m", net, description)
+    loaded, again = load_model(tmp_path / "m")
+    assert again == description
+    assert weight_hash(loaded) == weight_hash(net)
+    assert torch.equal(loaded[1].running_var, net[1].running_var)
+    for layer in binary_layers(net).values():
+        packed = layer.packed()
+        layer.load_packed(packed.words, packed.scales)
+    x = normal(3, 1, 9, 9)
+    assert torch.equal(loaded.eval()(x), net.eval()(x))
+    assert torch.equal(predict(loaded, x), predict(net.train(), x))
 
 
 @pytest.mark.parametrize("layer", [0, 3])
@@ -182,20 +199,22 @@ def network(**change):
     return lambda description: description["network"].update(change)
 
 
-# width 60000 would take 14 GB: it has to be refused before that is allocated.
+# width 16384 would take 1 GB: it has to be refused before that is allocated.
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda d: d.update(format_version=2), "format version is 2, this program reads 1"),
+        (lambda d: d.update(format_version=1), "format version is 1, this program reads 2"),
         (lambda d: d.pop("format_version"), "format version is None"),
-        (lambda d: d.pop("network"), "a network spec is a table of keys, not NoneType"),
+        (lambda d: d.pop("network"), "must be a table of network, input and classes"),
         (lambda d: d.update(weight_hash="0" * 64), "do not match the file's own hash"),
         (lambda d: d.pop("weight_hash"), "do not match the file's own hash"),
-        (network(code="x"), "unknown key 'code'"),
-        (network(width=1 << 40), "width must be"),
-        (network(width=60000), r"'0\.weight' is .* its network needs .*60000"),
+        (network(code="x"), "network.code: unknown key"),
+        (network(width=1 << 40), "width: 1099511627776 is out of bounds"),
+        (network(width=16384), r"'0\.weight' is .* its network needs .*16384"),
+        (lambda d: d.update(input=[21]), r"'0\.weight' is .* its network needs .*21"),
+        (lambda d: d.update(classes=0), "classes must be 1 to"),
         (network(beta_w=8), r"3\.weight\.scales"),
-        (network(cut=float("nan")), "cut must be"),
+        (network(cut=float("nan")), "network.cut: nan is out of bounds"),
     ],
 )
 def test_a_changed_description_is_refused(path, change, said):
@@ -214,7 +233,7 @@ def test_a_changed_description_is_refused(path, change, said):
         ({"meshd": "{"}, "description is not JSON"),
         ({"meshd": "[" * 4000}, "description is not JSON"),
         ({"meshd": "[]"}, "not a JSON object"),
-        ({"meshd": " " * 5000}, "longer than 4096"),
+        ({"meshd": " " * (2 << 20)}, "longer than 1048576"),
     ],
 )
 def test_a_file_of_others_is_refused(path, metadata, said):

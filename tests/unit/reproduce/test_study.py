@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from meshd.hbnn.networks import binary_layers, logits, seed_network
+from meshd.hbnn.networks import binary_layers, logits, network_from_text
 from meshd.reproduce import study
 from meshd.reproduce.seedlike import scaled_logits, seed_relative, set_beta
 from meshd.reproduce.settings import BASE, SETTINGS, Setting
@@ -42,7 +42,8 @@ def test_names_are_unique_and_a_setting_differs_from_the_base() -> None:
 
 def test_the_base_is_the_seeds_network() -> None:
     ours = build(replace(BASE, cut=1.0, cut_a=1.0, beta=(8,)))
-    seeds = seed_network(INPUTS, CLASSES, WIDTH, 8, 8, 1.0, 1)
+    text = f"network = {{ width = {WIDTH}, beta_w = 8, beta_a = 8 }}"
+    seeds = network_from_text(text, (INPUTS,), CLASSES, seed=1)
     x = torch.randn(7, INPUTS)
     assert torch.equal(logits(ours, x), logits(seeds, x))
 

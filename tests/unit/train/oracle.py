@@ -19,7 +19,7 @@ from meshd.hbnn.networks import build_network, logits
 from meshd.train.optimizer import Matrix
 from meshd.train.order import epoch_order
 from meshd.train.parameters import NetworkParameters
-from meshd.train.trainer import job_optimizer, network_spec, total_steps
+from meshd.train.trainer import job_optimizer, network_of, total_steps
 
 
 def bfloat16(value: np.float32) -> np.float32:
@@ -46,7 +46,7 @@ class Simulation:
 
     def __init__(self, spec: JobSpec, data: Dataset, members: int) -> None:
         self.spec, self.data, self.members = spec, data, members
-        self.net = build_network(network_spec(spec, data), spec.training.seed)
+        self.net = build_network(network_of(spec, data), spec.training.seed)
         self.parameters = NetworkParameters(self.net, spec.exchange.gamma)
         every = range(len(self.parameters.slice_map.slices))
         self.optimizer = job_optimizer(spec, data)
@@ -78,7 +78,7 @@ class Simulation:
         start, stop = share_of(place, rank, self.members)
         if stop > start:
             picked = epoch_order(training.seed, place.epoch, samples)[start:stop]
-            x = torch.empty(len(picked), self.data.inputs)
+            x = torch.empty(len(picked), *self.data.input_shape)
             self.data.fill_rows(self.data.x_train, picked, x.numpy())
             y = torch.from_numpy(self.data.y_train[picked])
             torch.nn.functional.cross_entropy(logits(self.net, x), y).backward()
