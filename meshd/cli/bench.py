@@ -76,6 +76,45 @@ def kernels(as_json: bool, quick: bool, plot: Path | None, threads: int) -> None
     print_report(report)
 
 
+@command.command(help="Measure a training step and inference, beside float32 in torch.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
+@click.option(
+    "--quick", is_flag=True, help="A small network, in seconds: the same code, no figure."
+)
+@click.option(
+    "--threads",
+    type=click.IntRange(min=1),
+    default=2,
+    show_default=True,
+    help="Cores to run on, one thread each.",
+)
+def train(as_json: bool, quick: bool, threads: int) -> None:
+    """Measure and print."""
+    refuse_more_threads_than_cores(threads)
+    refuse_missing_libraries(None)
+    # A thread of torch's that has finished its share would else wait in a loop, for milliseconds,
+    # on the core where another program's thread has work. Read when torch is loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    refuse_unknown_set()
+    from rich.console import Console
+
+    from meshd.bench import train as bench
+
+    words = Console(stderr=True, highlight=False)
+    with words.status("measuring: leave the machine alone") as status:
+
+        def say(what: str) -> None:
+            status.update(f"measuring: {what}")
+
+        report = bench.measure(bench.QUICK if quick else bench.FULL, threads, say)
+    if as_json:
+        click.echo(json.dumps(report))
+        return
+    from meshd.cli.bench_train_report import print_report
+
+    print_report(report)
+
+
 def refuse_missing_libraries(plot: Path | None) -> None:
     """Look for the libraries without loading them.
 

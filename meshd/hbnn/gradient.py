@@ -26,6 +26,7 @@ from torch import Tensor
 
 from meshd.bits import ops
 from meshd.hbnn.binarize import segment_count
+from meshd.hbnn.memory import GRADIENTS
 
 PLANES = re.compile(r"planes\(([1-4])\)")
 
@@ -101,7 +102,7 @@ def product_with_bits(
     g = grad.detach().contiguous()
     if setting == "exact" and not look_up_is_faster(ops.isa(), bits.beta):
         return masked((g.T if transposed else g) @ bits.dense(), keep)
-    out = torch.empty(g.shape[1] if transposed else g.shape[0], bits.length)
+    out = GRADIENTS.empty(g.shape[1] if transposed else g.shape[0], bits.length)
     operands = (g.numpy(), bits.words, bits.scales, bits.beta, bits.length)
     options: dict[str, Any] = {
         "transposed": transposed,
