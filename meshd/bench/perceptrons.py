@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from meshd.hbnn.evaluator import Ramp
+from meshd.hbnn.activations import Ramp
 from meshd.hbnn.linear import HadamardLinear
 
 CUT = 1.0
