@@ -37,6 +37,7 @@ class BinaryLayer(nn.Module):
     bias: nn.Parameter | None
     gain: nn.Parameter | None
     rule: ProductRule
+    rule_text: str  # the same, for `meshd.hbnn.operators`
     beta_w: int
     beta_a: int
 
@@ -60,6 +61,20 @@ class BinaryLayer(nn.Module):
         A view where its memory allows.
         """
         return tensor
+
+    def compute(self, x: Tensor) -> Tensor:
+        """Map an input of a shape that fits, in the weight's dtype."""
+        raise NotImplementedError
+
+    def without_autocast(self, x: Tensor) -> Tensor:
+        """Compute in the weight's dtype where autocast would have chosen another.
+
+        Signs and scales gain nothing from less precision, and the kernels take float32.
+        """
+        if not torch.is_autocast_enabled(x.device.type):
+            return self.compute(x)
+        with torch.autocast(x.device.type, enabled=False):
+            return self.compute(x.to(self.weight.dtype))
 
     @property
     def is_packed(self) -> bool:

@@ -10,6 +10,7 @@ from meshd.hbnn.binary_layer import AS_CUT, BinaryLayer, CutA, check_size, setti
 from meshd.hbnn.conv_product import conv_native, native_conv_takes
 from meshd.hbnn.conv_rule import ConvRule, Pair, effective_beta
 from meshd.hbnn.initial import normal_latents
+from meshd.hbnn.operators import compiled_conv, rule_text
 from meshd.hbnn.rows import filter_rows, filters_of
 from meshd.hbnn.tensor_conv import conv_tensor
 
@@ -82,6 +83,7 @@ class HadamardConv2d(BinaryLayer):
             groups=groups,
         )
         rows = normal_latents(out_channels, k, 1 / k, generator)
+        self.rule_text = rule_text(self.rule)
         self.weight = nn.Parameter(filters_of(rows, torch.Size((out_channels, tap, *kernel))))
         self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
         self.gain = nn.Parameter(torch.ones(out_channels)) if gain else None
@@ -101,10 +103,19 @@ class HadamardConv2d(BinaryLayer):
                 f"the layer takes images (B, {self.in_channels}, H, W), "
                 f"the input has shape {tuple(x.shape)}"
             )
-        if native_conv_takes(x, self.weight, self.rule):
-            y = conv_native(x, self.weight, self._packed, self.rule, self.gain)
+        if min(self.rule.out_size(x.shape[2], x.shape[3])) < 1:
+            raise ValueError(f"the kernel is larger than the padded image {tuple(x.shape[2:])}")
+        return self.without_autocast(x)
+
+    def compute(self, x: Tensor) -> Tensor:
+        """Map images of a shape that fits."""
+        latent, rule = not self.is_packed, self.rule
+        if not native_conv_takes(x, self.weight, rule):
+            y = conv_tensor(x, self.weight, latent, rule, self.gain)
+        elif torch.compiler.is_compiling():
+            y = compiled_conv(x, self.weight, latent, self.rule_text, self.gain)
         else:
-            y = conv_tensor(x, self.weight, not self.is_packed, self.rule, self.gain)
+            y = conv_native(x, self.weight, self._packed, rule, self.gain)
         return y if self.bias is None else y + self.bias[:, None, None]
 
     def extra_repr(self) -> str:

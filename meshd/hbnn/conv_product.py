@@ -73,6 +73,20 @@ def conv_native(
     return result
 
 
+def convolve_packed(
+    image: Tensor, w: PackedWeight, shape: ConvShape, rule: ConvRule, keep: bool
+) -> tuple[Tensor, NDArray[np.uint64], NDArray[np.float32], KeptDerivative]:
+    """Return Y (B, Ho, Wo, O), the packed image (B, H, W, C), dense, and, if asked, its d(x)."""
+    pixels = image.view(shape.rows, shape.tap_channels)
+    pack = ops.pack_unipolar if rule.is_unipolar else ops.pack_signed
+    words, scales = pack(pixels.numpy(), min(rule.beta_a, shape.tap_channels))
+    y = torch.empty(shape.batch, *shape.out_size, len(w.words))
+    convolve = ops.conv2d_unipolar if rule.is_unipolar else ops.conv2d_signed
+    of_image, of_filters = (words, scales, rule.beta_a), (w.words, w.scales, rule.beta_w)
+    convolve(*of_image, shape, *of_filters, threads=threads(), out=y.numpy())
+    return y, words, scales, KeptDerivative.of(pixels, rule) if keep else KeptDerivative()
+
+
 class _NativeConv(torch.autograd.Function):
     @staticmethod
     def forward(
@@ -85,29 +99,11 @@ class _NativeConv(torch.autograd.Function):
     ) -> Tensor:
         image = x.detach().permute(0, 2, 3, 1).contiguous()
         shape = rule.shape(tuple(image.shape))  # type: ignore[arg-type]
-        pixels = image.view(shape.rows, shape.tap_channels)
-        pack = ops.pack_unipolar if rule.is_unipolar else ops.pack_signed
-        words, scales = pack(pixels.numpy(), min(rule.beta_a, shape.tap_channels))
         plain = packed if packed is not None else pack_weight(filter_rows(weight), rule.beta_w)
         w = plain.times(gain)
-        y = torch.empty(shape.batch, *shape.out_size, len(w.words))
-        convolve = ops.conv2d_unipolar if rule.is_unipolar else ops.conv2d_signed
-        convolve(
-            words,
-            scales,
-            rule.beta_a,
-            shape,
-            w.words,
-            w.scales,
-            rule.beta_w,
-            threads=threads(),
-            out=y.numpy(),
-        )
+        y, words, scales, kept = convolve_packed(image, w, shape, rule, ctx.needs_input_grad[0])
         ctx.rule, ctx.conv_shape, ctx.is_latent = rule, shape, packed is None
-        ctx.kept = KeptDerivative()
-        if ctx.needs_input_grad[0]:
-            ctx.kept = KeptDerivative.of(pixels, rule)
-        ctx.words, ctx.scales = words, scales
+        ctx.kept, ctx.words, ctx.scales = kept, words, scales
         ctx.weights = Factor(w.words, w.scales, rule.beta_w, shape.k, unipolar=False)
         ctx.without_gain = None if gain is None else plain
         ctx.save_for_backward(weight, gain)

@@ -47,6 +47,14 @@ class ConvRule(ProductRule):
         """
         return ConvShape(*image, self.kernel, self.stride, self.padding, self.dilation, self.groups)
 
+    def out_size(self, height: int, width: int) -> Pair:
+        """Return the output's height and width, without a check."""
+        numbers = zip(
+            (height, width), self.padding, self.dilation, self.kernel, self.stride, strict=True
+        )
+        down, across = ((n + 2 * p - d * (k - 1) - 1) // s + 1 for n, p, d, k, s in numbers)
+        return down, across
+
     def scales_windows(self, tap: int) -> bool:
         """Whether a window has one scale, rather than each pixel its own."""
         return self.beta_a > tap

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from meshd.hbnn.binarize import check_beta
 from meshd.hbnn.binary_layer import AS_CUT, BinaryLayer, CutA, check_size, settings
 from meshd.hbnn.initial import normal_latents
+from meshd.hbnn.operators import compiled_linear, rule_text
 from meshd.hbnn.packed import ProductRule
 from meshd.hbnn.product import native_route_takes, product_native, product_tensor
 
@@ -60,6 +61,7 @@ class HadamardLinear(BinaryLayer):
             min(beta_a, in_features),
             **settings(coding, cut, cut_a, estimator, backward),  # type: ignore[arg-type]
         )
+        self.rule_text = rule_text(self.rule)
         latents = normal_latents(out_features, in_features, 1 / in_features, generator)
         self.weight = nn.Parameter(latents)
         self.bias = nn.Parameter(torch.zeros(out_features)) if bias else None
@@ -74,11 +76,17 @@ class HadamardLinear(BinaryLayer):
             raise ValueError(
                 f"the layer takes {self.in_features} features, the input has shape {tuple(x.shape)}"
             )
-        rows = x.reshape(-1, self.in_features)
-        if native_route_takes(rows, self.weight, self.rule):
-            y = product_native(rows, self.weight, self._packed, self.rule, self.gain)
+        return self.without_autocast(x)
+
+    def compute(self, x: Tensor) -> Tensor:
+        """Map inputs of a shape that fits."""
+        latent, rule, rows = not self.is_packed, self.rule, x.reshape(-1, self.in_features)
+        if not native_route_takes(rows, self.weight, rule):
+            y = product_tensor(rows, self.weight, latent, rule, self.gain)
+        elif torch.compiler.is_compiling():
+            y = compiled_linear(rows, self.weight, latent, self.rule_text, self.gain)
         else:
-            y = product_tensor(rows, self.weight, not self.is_packed, self.rule, self.gain)
+            y = product_native(rows, self.weight, self._packed, rule, self.gain)
         y = y.reshape(*x.shape[:-1], self.out_features)
         return y if self.bias is None else y + self.bias
 

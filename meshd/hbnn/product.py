@@ -30,6 +30,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from meshd.bits import ops
+from meshd.bits.layout import Floats, Words
 from meshd.hbnn.binarize import hadamard, kept_derivative, segment_count, times_kept
 from meshd.hbnn.gradient import Factor, kept_bits, product_with_bits
 from meshd.hbnn.packed import PackedWeight, ProductRule, pack_weight
@@ -82,6 +83,33 @@ def product_native(
     return result
 
 
+def multiply_packed(
+    x: Tensor, w: PackedWeight, rule: ProductRule, keep: bool
+) -> tuple[Tensor, Words, Floats, KeptDerivative]:
+    """Return Y, the packed activations x (M, K), dense float32 on the CPU, and, if asked, d(x)."""
+    length = x.shape[1]
+    multiply = ops.binarized_product_unipolar if rule.is_unipolar else ops.binarized_product_signed
+    y = torch.empty(len(x), len(w.words))
+    kept = KeptDerivative()
+    if keep and rule.cut_a is not None and rule.estimator == "cut":
+        # The product marks what is kept in its own pass.
+        kept = KeptDerivative(bits=np.empty((len(x), segment_count(length, 64)), np.uint64))
+    elif keep:
+        kept = KeptDerivative.of(x, rule)
+    words, scales, _ = multiply(
+        x.numpy(),
+        rule.beta_a,
+        w.words,
+        w.scales,
+        rule.beta_w,
+        threads=min(torch.get_num_threads(), ops.MOST_THREADS),
+        cut=None if kept.bits is None else rule.cut_a,
+        out_kept=kept.bits,
+        out=y.numpy(),
+    )
+    return y, words, scales, kept
+
+
 class _NativeProduct(torch.autograd.Function):
     @staticmethod
     def forward(
@@ -92,31 +120,10 @@ class _NativeProduct(torch.autograd.Function):
         packed: PackedWeight | None,
         rule: ProductRule,
     ) -> Tensor:
-        rows, length = x.detach().contiguous(), x.shape[1]
-        multiply = (
-            ops.binarized_product_unipolar if rule.is_unipolar else ops.binarized_product_signed
-        )
+        rows = x.detach().contiguous()
         plain = packed if packed is not None else pack_weight(weight, rule.beta_w)
-        w = plain.times(gain)
-        y = torch.empty(len(rows), w.words.shape[0])
-        kept = KeptDerivative()
-        if ctx.needs_input_grad[0] and rule.cut_a is not None:
-            if rule.estimator == "cut":  # the product marks what is kept in its own pass
-                words = np.empty((len(rows), segment_count(length, 64)), np.uint64)
-                kept = KeptDerivative(bits=words)
-            else:
-                kept = KeptDerivative.of(rows, rule)
-        words, scales, _ = multiply(
-            rows.numpy(),
-            rule.beta_a,
-            w.words,
-            w.scales,
-            rule.beta_w,
-            threads=min(torch.get_num_threads(), ops.MOST_THREADS),
-            cut=rule.cut_a if kept.bits is not None else None,
-            out_kept=kept.bits,
-            out=y.numpy(),
-        )
+        w, length = plain.times(gain), x.shape[1]
+        y, words, scales, kept = multiply_packed(rows, w, rule, ctx.needs_input_grad[0])
         ctx.rule, ctx.is_latent, ctx.kept = rule, packed is None, kept
         ctx.weights = Factor(w.words, w.scales, rule.beta_w, length, unipolar=False)
         ctx.without_gain = None if gain is None else plain

@@ -1,0 +1,106 @@
+"""What torch does to modules: compile, autocast, save, load, copy."""
+
+from __future__ import annotations
+
+import copy
+import io
+
+import pytest
+import torch
+from torch import nn
+
+from meshd.hbnn.activations import Binarize, Ramp
+from meshd.hbnn.conv import HadamardConv2d
+from meshd.hbnn.linear import HadamardLinear
+
+
+def small_network(**options):
+    """Convolution and linear layer on the kernels, a convolution and Binarize on torch's."""
+    torch.manual_seed(3)
+    return nn.Sequential(
+        HadamardConv2d(16, 8, 3, 16, padding=1, gain=True, **options),
+        Ramp(),
+        HadamardConv2d(8, 8, 3, 4, coding="unipolar"),
+        nn.Flatten(),
+        Binarize(8, "unipolar"),
+        HadamardLinear(128, 5, 16, 64, bias=True, gain=True, **options),
+    )
+
+
+def step(net, x):
+    """Return the output and every gradient of one pass."""
+    x = x.detach().clone().requires_grad_()
+    net.zero_grad()
+    y = net(x)
+    y.square().sum().backward()
+    return [y.detach(), x.grad, *(p.grad.clone() for p in net.parameters())]
+
+
+def test_compiled_whole_without_a_graph_break(normal):
+    """Traced and differentiated, not lowered: the compiler proper takes a minute for all this."""
+    net, x = small_network(), normal(3, 16, 6, 6)
+    net[0] = HadamardConv2d(
+        *(16, 8, 3, 16, 16, 1, 1), cut_a=0.5, estimator="polynomial", backward="planes(2)"
+    )
+    bits = net[5].packed()
+    net[5].load_packed(bits.words, bits.scales)
+    compiled = torch.compile(net, fullgraph=True, backend="aot_eager")
+    for found, wanted in zip(step(compiled, x), step(net, x), strict=True):
+        torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
+
+
+def test_compiled_to_machine_code(normal):
+    layer, x = HadamardLinear(64, 8, 16, cut=None, cut_a=None), normal(4, 64)
+    compiled = torch.compile(layer, fullgraph=True)
+    for found, wanted in zip(step(compiled, x), step(layer, x), strict=True):
+        torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
+
+
+def test_autocast_leaves_binary_layers_in_float32(normal):
+    net, x = small_network(), normal(3, 16, 6, 6)
+    wanted = step(net, x)
+    with torch.autocast("cpu", torch.bfloat16):
+        y = net(x)
+        assert y.dtype == torch.float32
+        half = nn.Sequential(nn.Linear(32, 64), HadamardLinear(64, 4, 16), nn.Linear(4, 2))
+        z = half(normal(5, 32))
+        assert z.dtype == torch.bfloat16
+    torch.testing.assert_close(y, wanted[0])
+    z.float().sum().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in half.parameters())
+
+
+@pytest.mark.parametrize("assign", [False, True])
+def test_state_is_saved_and_loaded(normal, assign):
+    net, x = small_network(), normal(3, 16, 6, 6)
+    file = io.BytesIO()
+    torch.save(net.state_dict(), file)
+    file.seek(0)
+    other = small_network()
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.add_(1)
+    other.load_state_dict(torch.load(file, weights_only=True), assign=assign)
+    assert torch.equal(other(x), net(x))
+    assert dict(nn.Conv2d(16, 8, 3).named_parameters())["weight"].shape == other[0].weight.shape
+
+
+def test_copies_are_apart(normal):
+    net, x = small_network(), normal(3, 16, 6, 6)
+    packed = net[0].packed()
+    net[0].load_packed(packed.words, packed.scales)
+    twin = copy.deepcopy(net)
+    before = twin(x)
+    assert torch.equal(before, net(x)) and twin[0].is_packed
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.zero_()
+    assert torch.equal(twin(x), before)
+
+
+def test_a_whole_module_goes_through_a_file(normal):
+    net, x = small_network(), normal(3, 16, 6, 6)
+    file = io.BytesIO()
+    torch.save(net, file)
+    file.seek(0)
+    assert torch.equal(torch.load(file, weights_only=False)(x), net(x))
