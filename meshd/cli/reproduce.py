@@ -70,28 +70,23 @@ def run_experiment(
     """Run it, draw it where asked, and return its figures.
 
     Raises:
-        UsageError: it cannot run with these options.
+        UsageError: it cannot run with these options, or on this data.
     """
     from rich.console import Console
 
     from meshd.reproduce.catalogue import find
     from meshd.reproduce.picture import save
-    from meshd.reproduce.result import ExperimentError, Options
+    from meshd.reproduce.result import Options
     from meshd.reproduce.run import perform
 
     experiment = find(name)
     words = Console(stderr=True, highlight=False)
-    try:
-        with words.status(name) as status:
-            result = perform(
-                experiment,
-                Options(quick=quick, data=data, threads=threads),
-                lambda what: status.update(f"{name}: {what}"),
-            )
-    except ExperimentError as error:
-        from meshd.net.local import UsageError
-
-        raise UsageError(str(error)) from None
+    with words.status(name) as status:
+        result = perform(
+            experiment,
+            Options(quick=quick, data=data, threads=threads),
+            lambda what: status.update(f"{name}: {what}"),
+        )
     if svg is not None:
         save(experiment, result.figures, svg)
     return result.as_json()

@@ -20,8 +20,9 @@ from meshd.bench.references import REFERENCES
 from meshd.bench.results import held
 from meshd.bench.timing import Effort
 from meshd.bits import ops
+from meshd.core.errors import UsageError
 from meshd.reproduce.picture import panels
-from meshd.reproduce.result import Experiment, ExperimentError, Figures, Options, Result, Say, Table
+from meshd.reproduce.result import Experiment, Figures, Options, Result, Say, Table
 
 CLAIM = "Consistently about 10 times faster than CMMA algorithm."
 CLAIMED = 10
@@ -46,7 +47,7 @@ def run(options: Options, say: Say) -> Result:
                 say(contest.title)
                 rows += [{key: row[key] for key in KEPT} for row in held(contest, effort)]
     except ValueError as error:
-        raise ExperimentError(str(error)) from None
+        raise UsageError(str(error)) from None
     finally:
         ops.use_isa(isa)
     ours = [row for row in rows if row["kernel"] == FORWARD[0].name]

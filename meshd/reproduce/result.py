@@ -18,10 +18,6 @@ Figures = dict[str, Any]
 Say = Callable[[str], object]
 
 
-class ExperimentError(Exception):
-    """What was asked for cannot be done here; one line that says why, for a person."""
-
-
 @dataclass(frozen=True)
 class Options:
     """What a person chose.

@@ -15,7 +15,7 @@ def perform(experiment: Experiment, options: Options, say: Say = lambda words: N
     """Run it on `options.threads` threads.
 
     Raises:
-        ExperimentError: it cannot run with these options, or on this data.
+        UsageError: it cannot run with these options, or on this data.
     """
     started, before = time.monotonic(), torch.get_num_threads()
     torch.set_num_threads(options.threads)

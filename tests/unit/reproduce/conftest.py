@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import functools
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -15,5 +18,16 @@ Quick = Callable[[str], Result]
 
 
 @pytest.fixture(scope="session")
-def quick() -> Quick:
-    return functools.cache(lambda name: perform(find(name), Options(quick=True)))
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """scikit-learn's digits as a data file."""
+    path = tmp_path_factory.mktemp("data") / "digits.npz"
+    command = [sys.executable, "-P", "-m", "meshd.train.digits", str(path)]
+    subprocess.run(command, check=True, timeout=120)
+    return path
+
+
+@pytest.fixture(scope="session")
+def quick(digits: Path) -> Quick:
+    """What trains shares its runs too: `meshd.reproduce.trained` keeps them."""
+    options = Options(quick=True, data=str(digits))
+    return functools.cache(lambda name: perform(find(name), options))

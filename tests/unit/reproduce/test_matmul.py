@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from meshd.core.errors import UsageError
 from meshd.reproduce.matmul import QUICK_SIZES, run
-from meshd.reproduce.result import ExperimentError, Options
+from meshd.reproduce.result import Options
 
 
 def test_every_size_has_every_competitor(quick) -> None:
@@ -19,5 +20,5 @@ def test_every_size_has_every_competitor(quick) -> None:
 
 
 def test_more_threads_than_cores_are_refused() -> None:
-    with pytest.raises(ExperimentError, match="threads"):
+    with pytest.raises(UsageError, match="threads"):
         run(Options(quick=True, threads=100_000), print)
