@@ -30,7 +30,6 @@ class Recipe:
     "cosine" down to nothing; "step": a tenth every `step_epochs` epochs. warmup: steps in which the
     rate rises. clip: latents are kept within +-clip after a step, 0: off. weight_decay: of dense
     parameters, decoupled (arXiv 1711.05101). latent_rate: latents' learning rate as a multiple.
-    bfloat16: the forward pass under autocast; latents and gradients stay float32.
     """
 
     optimizer: str = "adam"
@@ -44,7 +43,6 @@ class Recipe:
     weight_decay: float = 0.0
     label_smoothing: float = 0.0
     latent_rate: float = 1.0
-    bfloat16: bool = False
 
 
 @dataclass(frozen=True)
@@ -163,11 +161,8 @@ def _step(
     recipe: Recipe,
 ) -> Tensor:
     """One step; returns the batch's loss, detached."""
-    with torch.autocast(picked.device.type, torch.bfloat16, enabled=recipe.bfloat16):
-        outputs = forward(samples.x_train[picked])
-    loss = nn.functional.cross_entropy(
-        outputs.float(), samples.y_train[picked], label_smoothing=recipe.label_smoothing
-    )
+    outputs, y = forward(samples.x_train[picked]), samples.y_train[picked]
+    loss = nn.functional.cross_entropy(outputs, y, label_smoothing=recipe.label_smoothing)
     optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
     optimizer.step()

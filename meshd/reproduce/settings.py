@@ -2,7 +2,7 @@
 
 Each `Setting` differs from the base in what its name says and in nothing else, so that a row of the
 table against the row "base" is the effect of one choice. The base: the seed's seven layers, 256
-wide, beta 16, no cut, Adam 1e-3 falling on a line to nothing, batches of 100, 2 epochs.
+wide, beta 16, no cut, Adam 3e-3 falling on a line to nothing, batches of 100, 2 epochs.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Setting:
 
     group: str
     name: str
-    recipe: Recipe = field(default_factory=lambda: Recipe(epochs=2))
+    recipe: Recipe = field(default_factory=lambda: Recipe(learning_rate=3e-3, epochs=2))
     kind: str = "hbnn"
     beta: tuple[int, ...] = (16,)
     cut: float | None = None
@@ -57,8 +57,8 @@ SETTINGS: Sequence[Setting] = (
     _with("cut", "cut 1 on activations", cut_a=1.0),
     _with("cut", "cut 1 on both", cut=1.0, cut_a=1.0),
     _with("cut", "polynomial on both", cut=1.0, cut_a=1.0, estimator="polynomial"),
-    _trained("optimizer", "Adam 3e-4", learning_rate=3e-4),
-    _trained("optimizer", "Adam 3e-3", learning_rate=3e-3),
+    _trained("optimizer", "Adam 1e-3", learning_rate=1e-3),
+    _trained("optimizer", "Adam 1e-2", learning_rate=1e-2),
     _trained("optimizer", "SGD momentum 0.03", optimizer="sgd", learning_rate=0.03),
     _trained("optimizer", "SGD momentum 0.1", optimizer="sgd", learning_rate=0.1),
     _trained("optimizer", "SGD momentum 0.3", optimizer="sgd", learning_rate=0.3),

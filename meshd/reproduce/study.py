@@ -21,24 +21,13 @@ from typing import Any
 
 import torch
 
-from meshd.data.load import load_dataset
 from meshd.reproduce.fit import Samples, fit
+from meshd.reproduce.samples import load_samples
 from meshd.reproduce.seedlike import scaled_logits, seed_relative, set_beta
 from meshd.reproduce.settings import SETTINGS, Setting
 
 WIDTH = 256
 SEEDS = (0, 1, 2)
-
-
-def samples_of(source: Path | str, device: str = "cpu") -> Samples:
-    """Load a data set as tensors (n, channels, height, width) or (n, features) on `device`."""
-    data = load_dataset(source)
-    tensors = []
-    for x, y in ((data.x_train, data.y_train), (data.x_test, data.y_test)):
-        seen = torch.empty(len(x), *data.input_shape)
-        data.fill_rows(x, torch.arange(len(x)).numpy(), seen.numpy())
-        tensors += [seen.to(device), torch.from_numpy(y).to(device)]
-    return Samples(*tensors)
 
 
 def train_setting(
@@ -69,7 +58,7 @@ def train_setting(
 
 def runs(sources: Sequence[str], done: set[tuple[str, str, int]]) -> Iterator[dict[str, Any]]:
     """Every run that is not in `done`, (data, setting, seed), as a line of the result."""
-    samples = {Path(source).stem: samples_of(source) for source in sources}
+    samples = {Path(source).stem: load_samples(source) for source in sources}
     for seed in SEEDS:
         for setting in SETTINGS:
             for name in samples:
