@@ -28,7 +28,7 @@ from meshd.reproduce.fit import Recipe, Samples, fit
 from meshd.reproduce.result import Options, Say
 from meshd.reproduce.seedlike import scaled_logits, seed_relative
 from meshd.reproduce.settings import Setting
-from meshd.reproduce.study import samples_of
+from meshd.reproduce.samples import load_samples
 
 RECIPE = Recipe(epochs=5)
 BETA = 4
@@ -110,7 +110,7 @@ def _setting(kind: str, protocol: Protocol) -> Setting:
 
 @functools.cache
 def _samples(data: str, images: int | None) -> Samples:
-    samples = samples_of(data)
+    samples = load_samples(data)
     return replace(samples, x_train=samples.x_train[:images], y_train=samples.y_train[:images])
 
 
