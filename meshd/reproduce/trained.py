@@ -26,9 +26,9 @@ from torch import Tensor, nn
 from meshd.hbnn.binarize import codes, hadamard
 from meshd.reproduce.fit import Recipe, Samples, fit
 from meshd.reproduce.result import Options, Say
+from meshd.reproduce.samples import load_samples
 from meshd.reproduce.seedlike import scaled_logits, seed_relative
 from meshd.reproduce.settings import Setting
-from meshd.reproduce.samples import load_samples
 
 RECIPE = Recipe(epochs=5)
 BETA = 4
