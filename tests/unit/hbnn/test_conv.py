@@ -11,7 +11,6 @@ from meshd.hbnn.binarize import hadamard_binarize
 from meshd.hbnn.conv import HadamardConv2d
 from meshd.hbnn.conv_product import conv_native, native_conv_takes
 from meshd.hbnn.linear import HadamardLinear
-from meshd.hbnn.networks import ParameterEntry, binary_layers, parameter_table
 from meshd.hbnn.tensor_conv import conv_tensor
 
 # in, out, kernel, stride, padding, dilation, groups, height, width
@@ -198,9 +197,7 @@ def test_packed_layer_is_the_network_of_its_bits(normal):
     torch.testing.assert_close(layer(x), exact, rtol=5e-3, atol=5e-3)  # scales of 16 bits
     rows = torch.from_numpy(ops.unpack_signed(packed.words, packed.scales, 8, 144))
     assert torch.equal(layer.as_rows(layer.weight), rows)
-    entries = [ParameterEntry("weight", 6, 144, "binary", 8)]
-    entries += [ParameterEntry(name, 1, 6, "dense", 0) for name in ("bias", "gain")]
-    assert parameter_table(layer) == entries and list(binary_layers(layer)) == ["weight"]
+    assert (layer.rows, layer.columns, layer.beta_w) == (6, 144, 8)
 
 
 def test_betas_between_a_tap_and_a_filter_count_as_a_tap():
