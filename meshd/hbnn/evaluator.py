@@ -10,6 +10,8 @@ so seven layers give eight values; "Test" is Fold, the last of them. Two things 
 
 BinLayer binarizes its input itself, also right after a BinarizeLayer, as the seed's text has it.
 The unipolar coding then shrinks each segment a second time by its share of ones.
+
+A network written down as the seed writes it, a list of associations: `meshd.hbnn.associations`.
 """
 
 from __future__ import annotations
