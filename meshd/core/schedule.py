@@ -34,6 +34,7 @@ class Phase(IntEnum):
     REDUCE_FLOAT32 = 4
     GATHER_FLOAT32 = 5
     TALLY = 6
+    STATISTICS = 7
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,9 @@
 """A checkpoint's files: one for each slice, one for a member's carried error.
 
 Format: 8 bytes magic, then little-endian float32: a slice's latents and then each of its moments
-(Adam's first and second, or the velocity of gradient descent), or the carried error. Nothing else
-is in them: what a file means follows from the job and its slice map, and the daemon names each by
+(Adam's first and second, or the velocity of gradient descent), or the carried error. The file of
+slice 0 goes on with the network's running statistics, which the ring has averaged. Nothing else is
+in them: what a file means follows from the job and its slice map, and the daemon names each by
 its content (BLAKE2b), so a wrong one is never read.
 """
 
@@ -22,20 +23,27 @@ CARRIED_MAGIC = b"meshdCE1"
 Floats = NDArray[np.float32]
 
 
-def write_slice(path: Path, state: SliceState) -> None:
-    """Write a slice's state; OSError from the file system."""
-    _write(path, SLICE_MAGIC, [state.latents, *state.moments])
+def write_slice(path: Path, state: SliceState, statistics: Floats | None = None) -> None:
+    """Write a slice's state, of slice 0 with `statistics`; OSError from the file system."""
+    extra = [] if statistics is None else [statistics]
+    _write(path, SLICE_MAGIC, [state.latents, *state.moments, *extra])
 
 
-def read_slice(path: Path, size: int, moments: int) -> SliceState:
-    """Read a slice's state of `size` parameters with so many moments.
+def read_slice(path: Path, size: int, moments: int, statistics: int = 0) -> SliceState:
+    """Read a slice's state of `size` parameters with so many moments, and so many statistics.
 
     Raises:
         TrainingError: the file does not hold such a slice.
     """
-    values = _read(path, SLICE_MAGIC, (1 + moments) * size)
+    values = _read(path, SLICE_MAGIC, (1 + moments) * size + statistics)
     latents, *rest = (values[i * size : (i + 1) * size].copy() for i in range(1 + moments))
     return SliceState(latents, tuple(rest))
+
+
+def read_statistics(path: Path, size: int, moments: int, statistics: int) -> Floats:
+    """The statistics (statistics,) in the file of slice 0; else as `read_slice`."""
+    before = (1 + moments) * size
+    return _read(path, SLICE_MAGIC, before + statistics)[before:].copy()
 
 
 def write_carried(path: Path, carried: Floats) -> None:

@@ -26,14 +26,12 @@ class Float32Exchange:
         collective: Collective,
         parameters: NetworkParameters,
         optimizer: Optimizer,
-        cut: float | None,
         copies: int,
     ) -> None:
         self.states: dict[int, SliceState] = {}
         self._collective = collective
         self._parameters = parameters
         self._optimizer = optimizer
-        self._cut = cut
         self._regions = own_regions(parameters.slice_map, collective.size)
         self._kept = held_chunks(collective.rank, collective.size, copies)
 
@@ -78,7 +76,7 @@ class Float32Exchange:
             gradient = total[part.offset : part.offset + part.size]
             if part.binary:
                 columns, beta = part.tensor.columns, part.tensor.beta
-                matrix = Matrix(columns, beta, self._cut, self._optimizer.clip)
+                matrix = Matrix(columns, beta, self._parameters.cut_of(part), self._optimizer.clip)
                 self._parameters.set_binarized(part, *rule.move(state, gradient, matrix))
             else:
                 rule.move_dense(state, gradient)

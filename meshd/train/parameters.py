@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from meshd.bits import ops
 from meshd.core.slices import Slice, SliceMap, TensorShape, cut_slices, padding_ranges
 from meshd.hbnn.binarize import quantize_scales
-from meshd.hbnn.networks import binary_layers, parameter_table
+from meshd.hbnn.networks import as_rows, binary_layers, parameter_table
 from meshd.train.errors import TrainingError
 from meshd.train.optimizer import SliceState
 
@@ -45,12 +45,12 @@ class NetworkParameters:
                     np.zeros((entry.rows, ops.segments(entry.columns, entry.beta)), np.float32),
                 )
             else:
-                self._dense[entry.name] = self._tensors[entry.name].detach().numpy().reshape(-1)
+                self._dense[entry.name] = _flat_view(entry.name, self._tensors[entry.name])
 
     def collect_gradient(self) -> None:
         """Copy every parameter's gradient into `flat_gradient` and forget it; none counts as 0."""
         flat = {
-            name: None if tensor.grad is None else tensor.grad.reshape(-1).numpy()
+            name: None if tensor.grad is None else _flat(tensor.grad)
             for name, tensor in self._tensors.items()
         }
         for part in self.slice_map.slices:
@@ -92,13 +92,17 @@ class NetworkParameters:
         states: dict[int, SliceState] = {}
         wanted = set(held)
         for part in self.slice_map.slices:
-            latents = self._tensors[part.tensor.name].detach().reshape(-1).numpy()
+            latents = _flat(self._tensors[part.tensor.name])
             own = latents[part.start : part.stop].copy()
             self.set_from_latents(part, own)
             if part.index in wanted:
                 states[part.index] = SliceState.begin(own, moments)
         self.show()
         return states
+
+    def cut_of(self, part: Slice) -> float | None:
+        """Where the straight-through estimator cuts a binary slice's latents; None: nowhere."""
+        return self._layers[part.tensor.name].rule.cut
 
     def set_from_latents(self, part: Slice, latents: Floats) -> None:
         """Give the network a slice's new values: dense as they are, binary binarized.
@@ -146,3 +150,17 @@ class NetworkParameters:
         """Make the packed arrays what the network computes with, after a step or a load."""
         for name, (words, scales) in self._packed.items():
             self._layers[name].load_packed(words, scales)
+
+
+def _flat(tensor: torch.Tensor) -> Floats:
+    """A parameter's elements, or its gradient's, row after row of its `Parameter`."""
+    flat: Floats = as_rows(tensor.detach()).reshape(-1).numpy()
+    return flat
+
+
+def _flat_view(name: str, tensor: torch.Tensor) -> Floats:
+    """As `_flat`, in the parameter's own memory. ValueError where it does not lie in rows."""
+    flat = as_rows(tensor.detach())
+    if flat.data_ptr() != tensor.data_ptr() or not flat.is_contiguous():
+        raise ValueError(f"parameter {name} does not lie in rows; filters must be channels last")
+    return _flat(tensor)

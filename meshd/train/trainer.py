@@ -21,7 +21,7 @@ from meshd.core.network.spec import NetworkDescription
 from meshd.core.schedule import Phase, gather_hops
 from meshd.core.shares import place_of, share_of, steps_per_epoch
 from meshd.data.dataset import Dataset
-from meshd.hbnn.networks import build_network, logits, predict
+from meshd.hbnn.networks import build_network, logits, predict, seed_dropout
 from meshd.train.collective import Collective
 from meshd.train.errors import TrainingError
 from meshd.train.float32 import Float32Exchange
@@ -29,11 +29,13 @@ from meshd.train.optimizer import Optimizer, SliceState
 from meshd.train.order import epoch_order
 from meshd.train.parameters import Floats, NetworkParameters
 from meshd.train.schedule import LearningRate
+from meshd.train.statistics import RunningStatistics
 from meshd.train.votes import VotesExchange
 
 TALLY = struct.Struct("<qq")  # correct answers, samples
 DRAWS = 2**64 - 1  # no epoch has this number: the draws are no part of an order of samples
-EVALUATION_BATCH = 1000  # rows at once: activations of a few MB
+EVALUATION_BATCH = 1000  # samples at once,
+EVALUATION_BYTES = 32 << 20  # or as many as keep a layer's output within
 
 
 class Exchange(Protocol):
@@ -105,13 +107,14 @@ class Trainer:
         self.description = network.description
         self.net = build_network(network, spec.training.seed, spec.training.backward)
         self.parameters = NetworkParameters(self.net, spec.exchange.gamma)
+        self.statistics = RunningStatistics(self.net)
         self.steps = total_steps(spec, data)
         self._data = data
+        self._at_once = max(1, min(EVALUATION_BATCH, EVALUATION_BYTES // (4 * network.widest)))
         self._collective = collective
         self.optimizer = job_optimizer(spec, data)
-        cut = spec.network.cut or None
         self.exchange: Exchange = EXCHANGES[spec.exchange.kind](
-            collective, self.parameters, self.optimizer, cut, spec.mesh.copies
+            collective, self.parameters, self.optimizer, spec.mesh.copies
         )
 
     def begin(self) -> None:
@@ -119,8 +122,23 @@ class Trainer:
         held = self.exchange.held_slices()
         self.exchange.begin(self.parameters.begin(held, self.optimizer.moments), None)
 
-    def resume(self, states: Mapping[int, SliceState], carried: Floats | None) -> None:
-        """Start from a checkpoint: the states of all slices, and this member's carried error."""
+    def resume(
+        self,
+        states: Mapping[int, SliceState],
+        carried: Floats | None,
+        statistics: Floats | None = None,
+    ) -> None:
+        """Start from a checkpoint: the states of all slices, and this member's carried error.
+
+        `statistics`: the ring's running ones, where the network has any.
+
+        Raises:
+            TrainingError: the statistics are impossible.
+        """
+        if statistics is not None:
+            if not self.statistics.are_possible(statistics):
+                raise TrainingError("the checkpoint's running statistics are impossible")
+            self.statistics.load(statistics)
         for part in self.parameters.slice_map.slices:
             self.parameters.set_from_latents(part, states[part.index].latents)
         self.parameters.show()
@@ -140,19 +158,25 @@ class Trainer:
             rank, size = self._collective.rank, self._collective.size
             start, stop = share_of(place, rank, size)
             torch.manual_seed(draw_seed(training.seed, step, rank))
+            seed_dropout(self.net, draw_seed(training.seed, step, rank))
             loss = self._compute(order[1][start:stop])
             weight = size * (stop - start) / (place.stop - place.start)
             self.exchange.step(step, weight)
             done = step + 1
             yield Stepped(done, place.epoch, loss)
-            if done % per_epoch == 0 or done == self.steps:
+            is_due = done % training.checkpoint_steps == 0 and done < self.steps
+            is_evaluated = done % per_epoch == 0 or done == self.steps
+            if is_due or is_evaluated:
+                self.statistics.average(self._collective, step)
+            if is_evaluated:
                 yield Evaluated(done, place.epoch + 1, self._evaluate(step))
-            if done % training.checkpoint_steps == 0 and done < self.steps:
+            if is_due:
                 yield CheckpointDue(done)
 
     def _compute(self, picked: NDArray[np.int64]) -> float:
         """Forward and backward on the picked samples; the gradient lands in `flat_gradient`."""
         loss_value = float("nan")
+        self.net.train()
         if len(picked):
             x = self._rows(self._data.x_train, picked)
             y = torch.from_numpy(self._data.y_train[picked])
@@ -165,10 +189,10 @@ class Trainer:
     def _rows(self, x: NDArray[np.uint8 | np.float32], picked: NDArray[np.int64]) -> torch.Tensor:
         """Picked samples in memory of torch's: MKL's float products depend on alignment, and
         torch's allocations are aligned alike in every run (oneMKL developer guide, "Obtaining
-        numerically reproducible results")."""
+        numerically reproducible results"). Images lie channels last, as the layers read them."""
         rows = torch.empty(len(picked), *self._data.input_shape)
         self._data.fill_rows(x, picked, rows.numpy())
-        return rows
+        return rows.contiguous(memory_format=torch.channels_last) if rows.dim() == 4 else rows
 
     def _evaluate(self, step: int) -> float:
         """Test accuracy: each member takes a share of the test set, the counts go round."""
@@ -176,8 +200,8 @@ class Trainer:
         total = len(self._data.y_test)
         correct = 0
         last = (rank + 1) * total // size
-        for start in range(rank * total // size, last, EVALUATION_BATCH):
-            picked = np.arange(start, min(start + EVALUATION_BATCH, last))
+        for start in range(rank * total // size, last, self._at_once):
+            picked = np.arange(start, min(start + self._at_once, last))
             answers = predict(self.net, self._rows(self._data.x_test, picked))
             correct += int((answers.numpy() == self._data.y_test[picked]).sum())
         payload: bytes | memoryview = TALLY.pack(correct, last - rank * total // size)

@@ -46,7 +46,6 @@ class VotesExchange:
         collective: Collective,
         parameters: NetworkParameters,
         optimizer: Optimizer,
-        cut: float | None,
         copies: int,
     ) -> None:
         self.carried: Floats = np.zeros(parameters.slice_map.padded, np.float32)
@@ -54,7 +53,6 @@ class VotesExchange:
         self._collective = collective
         self._parameters = parameters
         self._optimizer = optimizer
-        self._cut = cut
         self._copies = min(copies, collective.size)
         self._gamma = parameters.slice_map.gamma
         self._correction = parameters.segment_correction()
@@ -182,7 +180,7 @@ class VotesExchange:
             self._parameters.set_from_latents(part, state.latents)
             return
         columns, beta = part.tensor.columns, part.tensor.beta
-        matrix = Matrix(columns, beta, self._cut, self._optimizer.clip)
+        matrix = Matrix(columns, beta, self._parameters.cut_of(part), self._optimizer.clip)
         self._parameters.set_binarized(part, *rule.move_by_votes(state, votes, matrix))
 
     def _finished_payload(self, chunk: Chunk, votes: Payload) -> bytes:

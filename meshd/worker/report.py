@@ -82,7 +82,8 @@ def save_checkpoint(trainer: Trainer, step: int, scratch: Path, lifeline: Lifeli
         files = []
         for index in trainer.exchange.kept_slices():
             path = folder / f"slice-{index}"
-            write_slice(path, trainer.exchange.states[index])
+            statistics = trainer.statistics.vector() if index == 0 else None
+            write_slice(path, trainer.exchange.states[index], statistics)
             files.append(SliceFile(index, str(path)))
         carried_path = ""
         carried = trainer.exchange.carried_error()

@@ -20,7 +20,7 @@ from meshd.hbnn.export import save_model, weight_hash
 from meshd.net.bulk import BulkLink
 from meshd.net.keys import load_keys
 from meshd.net.roster import ROSTER_FILE, RosterFile
-from meshd.train.checkpoint import read_carried, read_slice
+from meshd.train.checkpoint import read_carried, read_slice, read_statistics
 from meshd.train.errors import RingBrokenError, TrainingError
 from meshd.train.trainer import (
     CheckpointDue,
@@ -86,13 +86,19 @@ def _set_state(trainer: Trainer, plan: WorkerPlan) -> None:
     paths = {file.slice: Path(file.path) for file in plan.slices}
     if sorted(paths) != [part.index for part in slices]:
         raise TrainingError("the checkpoint does not hold every slice of this job")
-    moments = trainer.optimizer.moments
-    states = {part.index: read_slice(paths[part.index], part.size, moments) for part in slices}
+    moments, count = trainer.optimizer.moments, trainer.statistics.size
+    states = {
+        part.index: read_slice(
+            paths[part.index], part.size, moments, count if part.index == 0 else 0
+        )
+        for part in slices
+    }
+    statistics = read_statistics(paths[0], slices[0].size, moments, count)
     carried = None
     if plan.carried_path:
         size = trainer.exchange.carried_error().size
         carried = read_carried(Path(plan.carried_path), size)
-    trainer.resume(states, carried)
+    trainer.resume(states, carried, statistics)
 
 
 def _train(trainer: Trainer, plan: WorkerPlan, lifeline: Lifeline, link: BulkLink) -> None:

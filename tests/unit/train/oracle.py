@@ -15,11 +15,12 @@ from meshd.core.jobspec import JobSpec
 from meshd.core.shares import place_of, share_of
 from meshd.core.slices import own_regions
 from meshd.data.dataset import Dataset
-from meshd.hbnn.networks import build_network, logits
+from meshd.hbnn.networks import build_network, logits, seed_dropout
 from meshd.train.optimizer import Matrix
 from meshd.train.order import epoch_order
 from meshd.train.parameters import NetworkParameters
-from meshd.train.trainer import job_optimizer, network_of, total_steps
+from meshd.train.statistics import RunningStatistics
+from meshd.train.trainer import draw_seed, job_optimizer, network_of, total_steps
 
 
 def bfloat16(value: np.float32) -> np.float32:
@@ -53,6 +54,8 @@ class Simulation:
         self.states = self.parameters.begin(every, self.optimizer.moments)
         size = self.parameters.slice_map.padded
         self.carried = [np.zeros(size, np.float32) for _ in range(members)]
+        self.running = RunningStatistics(self.net)
+        self.statistics = [self.running.vector() for _ in range(members)]
         self.steps = total_steps(spec, data)
         self.regions = own_regions(self.parameters.slice_map, members)
 
@@ -64,8 +67,9 @@ class Simulation:
             aggregate = self.aggregate(part, [g[place] for g in gradients])
             state = self.states[part.index]
             if part.binary:
-                training, cut = self.spec.training, self.spec.network.cut or None
-                matrix = Matrix(part.tensor.columns, part.tensor.beta, cut, training.clip)
+                cut = self.net.get_submodule(part.tensor.name.removesuffix(".weight")).rule.cut
+                clip = self.spec.training.clip
+                matrix = Matrix(part.tensor.columns, part.tensor.beta, cut, clip)
                 rule.move(state, aggregate, matrix)
             else:
                 rule.move_dense(state, aggregate)
@@ -80,11 +84,27 @@ class Simulation:
             picked = epoch_order(training.seed, place.epoch, samples)[start:stop]
             x = torch.empty(len(picked), *self.data.input_shape)
             self.data.fill_rows(self.data.x_train, picked, x.numpy())
+            if x.dim() == 4:  # float sums depend on how images lie
+                x = x.contiguous(memory_format=torch.channels_last)
             y = torch.from_numpy(self.data.y_train[picked])
+            self.running.load(self.statistics[rank])
+            seed_dropout(self.net, draw_seed(training.seed, number, rank))
             torch.nn.functional.cross_entropy(logits(self.net, x), y).backward()
+            self.statistics[rank] = self.running.vector()
         self.parameters.collect_gradient()
         weight = np.float32(self.members * (stop - start) / (place.stop - place.start))
         return self.parameters.flat_gradient * weight
+
+    def average_statistics(self) -> None:
+        """What an evaluation or checkpoint does: every member's are their mean, summed by rank."""
+        mean = np.empty_like(self.statistics[0])
+        for index in range(len(mean)):
+            total = np.float32(0)
+            for own in self.statistics:
+                total = np.float32(total + own[index])
+            mean[index] = total / np.float32(self.members)
+        self.statistics = [mean.copy() for _ in range(self.members)]
+        self.running.load(mean)
 
     def aggregate(self, part, gradients: list[np.ndarray]) -> np.ndarray:
         """A (2 V - N) / N of one slice, and every member's new carried error."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import functools
 import sys
-import threading
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +15,12 @@ from meshd.core.jobspec import parse_spec
 from meshd.core.schedule import Phase
 from meshd.data.dataset import Dataset
 from meshd.hbnn.export import weight_hash
-from meshd.train.collective import local_ring
 from meshd.train.errors import RingBrokenError, TrainingError
 from meshd.train.trainer import Trainer
 
 sys.path.insert(0, str(Path(__file__).parent))
 from oracle import Simulation
+from rings import ring_of, run_members
 
 SEED = 20_261_123
 STEPS = 50
@@ -63,36 +62,6 @@ def job(kind: str = "votes", epochs: int = 8, batch: int = 16, training=None, **
             "mesh": mesh,
         }
     )
-
-
-def run_members(trainers: list[Trainer], steps: int, first: int = 0) -> list[list[object]]:
-    """Run every member in a thread for `steps` steps; an error in one is raised here."""
-    events: list[list[object]] = [[] for _ in trainers]
-    errors: list[BaseException] = []
-
-    def run(rank: int) -> None:
-        torch.set_num_threads(1)  # OpenMP keeps the number for each thread; float sums depend on it
-        try:
-            for event in trainers[rank].run(first):
-                events[rank].append(event)
-                if type(event).__name__ == "Stepped" and event.step == first + steps:
-                    return
-        except BaseException as error:
-            errors.append(error)
-            trainers[rank].exchange._collective.leave()
-
-    threads = [threading.Thread(target=run, args=(rank,)) for rank in range(len(trainers))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if errors:
-        raise errors[0]
-    return events
-
-
-def ring_of(spec, data: Dataset, members: int) -> list[Trainer]:
-    return [Trainer(spec, data, member) for member in local_ring(members)]
 
 
 def latents_of(trainer: Trainer) -> dict[int, np.ndarray]:

@@ -6,8 +6,10 @@ import math
 from pathlib import Path
 
 import pytest
+import torch
 
 from meshd.core.messages import WorkerProgress
+from meshd.train.statistics import RunningStatistics
 from meshd.train.trainer import Evaluated, Stepped
 from meshd.worker.report import PROGRESS_PERIOD_S, Report, save_checkpoint
 
@@ -62,6 +64,8 @@ def test_evaluations_are_told_at_once_and_logged(capsys: pytest.CaptureFixture[s
 class FullDisk:
     """A trainer whose first slice fits and whose second does not."""
 
+    statistics = RunningStatistics(torch.nn.Sequential())
+
     class exchange:
         states = (None, None)
 
@@ -73,7 +77,7 @@ class FullDisk:
 def test_a_full_disk_costs_one_checkpoint_and_leaves_nothing_behind(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def write(path: Path, state: object) -> None:
+    def write(path: Path, state: object, statistics: object) -> None:
         path.write_bytes(b"half")
         if path.name == "slice-1":
             raise OSError(28, "No space left on device")
