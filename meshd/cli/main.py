@@ -37,6 +37,8 @@ COMMANDS = {
     "resume": "Go on with a stopped job from its last checkpoint.",
     "fetch": "Save a finished job's model.",
     "data": "Look into data sets, fetch known ones, convert them for jobs.",
+    "predict": "Use a model on data or images, without torch.",
+    "export": "Write a model as ONNX.",
     "demo": "Train on three daemons of this machine.",
     "bench": "Measure the kernels beside torch and the processor's limits.",
     "reproduce": "Try the project's claims, with tables and pictures.",

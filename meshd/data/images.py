@@ -123,6 +123,16 @@ class ImageSource:
             yield from (entry for entry in entries if not entry.name.startswith("."))
 
 
+def read_pixels(path: Path, name: str) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+    """The pixels of one image file, (H, W) or (H, W, C); `name` stands in errors.
+
+    Raises:
+        DataError: no image, a mode that is not known here, or not whole.
+    """
+    with open_regular(path, name, follow=True) as file, _decoded(file, name) as image:
+        return _pixels(image, name)
+
+
 def _size_text(size: tuple[int, int]) -> str:
     return f"{size[0]} x {size[1]}"
 

@@ -14,6 +14,7 @@ import torch
 from meshd.core.errors import MeshdError
 from meshd.core.jobspec import parse_json
 from meshd.core.messages import WorkerFailed, WorkerFinished, WorkerPlan, WorkerReady
+from meshd.data.dataset import Dataset
 from meshd.data.errors import DataError
 from meshd.data.load import load_npz
 from meshd.hbnn.export import save_model, weight_hash
@@ -72,7 +73,7 @@ def _run(plan: WorkerPlan, lifeline: Lifeline) -> None:
         ring = ZmqRing(link, plan.generation, start.members, start.rank)
         trainer = Trainer(spec, data, ring)
         _set_state(trainer, plan)
-        _train(trainer, plan, lifeline, link)
+        _train(trainer, data, plan, lifeline, link)
     finally:
         link.close()
 
@@ -101,7 +102,9 @@ def _set_state(trainer: Trainer, plan: WorkerPlan) -> None:
     trainer.resume(states, carried, statistics)
 
 
-def _train(trainer: Trainer, plan: WorkerPlan, lifeline: Lifeline, link: BulkLink) -> None:
+def _train(
+    trainer: Trainer, data: Dataset, plan: WorkerPlan, lifeline: Lifeline, link: BulkLink
+) -> None:
     """Run to the last step; report on the way; write the model at the end."""
     report = Report(lifeline, lambda: link.bytes_sent, time.monotonic)
     for event in trainer.run(plan.step):
@@ -112,5 +115,11 @@ def _train(trainer: Trainer, plan: WorkerPlan, lifeline: Lifeline, link: BulkLin
         elif isinstance(event, CheckpointDue):
             save_checkpoint(trainer, event.step, Path(plan.scratch_folder), lifeline)
     path = Path(plan.scratch_folder) / MODEL_FILE
-    save_model(path, trainer.net, trainer.description)
+    save_model(
+        path,
+        trainer.net,
+        trainer.description,
+        scale=float(data.scale),
+        class_names=data.class_names,
+    )
     lifeline.send(WorkerFinished(report.progress(), weight_hash(trainer.net), str(path)))

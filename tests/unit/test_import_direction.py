@@ -22,7 +22,10 @@ LAW: dict[str, tuple[set[str], set[str]]] = {
     "sensors": ({"core"}, set()),
     "daemon": ({"core", "wire", "net", "sensors"}, set()),
     "bits": (set(), {"numpy"}),
-    "hbnn.runtime": ({"bits", "core.network", "core.errors"}, {"numpy", "safetensors"}),
+    "hbnn.runtime": (
+        {"bits", "core.network", "core.errors"},
+        {"numpy", "safetensors", "onnx"},
+    ),
     "hbnn": (
         {"bits", "core.network", "core.jobspec", "core.errors"},
         {"numpy", "torch", "safetensors"},
@@ -35,7 +38,7 @@ LAW: dict[str, tuple[set[str], set[str]]] = {
         {"core", "bits", "hbnn", "data", "train", "bench"},
         {"numpy", "torch", "matplotlib"},
     ),
-    "cli": ({"net.local", "bench", "data", "reproduce"}, {"click", "rich"}),
+    "cli": ({"net.local", "bench", "data", "hbnn.runtime", "reproduce"}, {"click", "rich"}),
 }
 
 # The standard library's clocks, chance, files and sockets: `core` gets all of these from outside.

@@ -13,5 +13,6 @@ from __future__ import annotations
 
 from meshd.hbnn.runtime.errors import ModelError
 from meshd.hbnn.runtime.model import Model, load
+from meshd.hbnn.runtime.outcome import Outcome, evaluate
 
-__all__ = ["Model", "ModelError", "load"]
+__all__ = ["Model", "ModelError", "Outcome", "evaluate", "load"]

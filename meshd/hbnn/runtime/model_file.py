@@ -21,7 +21,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -124,19 +124,37 @@ def model_bytes(header: Header, weights: Weights) -> bytes:
 
 
 def weight_hash(network: Network, weights: Weights) -> str:
+    """`hash_of` a network's parameters and statistics."""
+    return hash_of(network.parameters(), network.statistics(), weights)
+
+
+def hash_of(
+    parameters: Iterable[Parameter], statistics: Iterable[tuple[str, int]], weights: Weights
+) -> str:
     """The BLAKE2b-256 hash, in hex, of what a network computes with.
 
-    Over each parameter in order a JSON line [name, rows, columns, kind, beta], then its bits and
-    scales as the file has them, or its little-endian float32; then over each running statistic
-    [name, 1, length, "statistic", 0] and its float32. So it is the same on every machine, before
-    and after a file.
+    Over each parameter in order a JSON line [name, rows, columns, kind, beta], then the
+    little-endian bytes of its packed words (whole ones) and float16 scales, or of its float32; then
+    over each running statistic [name, 1, length, "statistic", 0] and its float32. So it is the same
+    on every machine, before and after a file, for latents and for what they pack to.
     """
     digest = hashlib.blake2b(digest_size=32)
-    for fields, parts in _hashed(network, weights):
-        digest.update(json.dumps(fields).encode() + b"\n")
-        for part in parts:
-            digest.update(part.tobytes())
+    for p in parameters:
+        digest.update(_line(p.name, p.rows, p.columns, p.kind, p.beta))
+        if p.kind == "binary":
+            packed, scales = weights.binary[p.name]
+            digest.update(packed.astype("<u8", copy=False).tobytes())
+            digest.update(scales.astype(_F16).tobytes())
+        else:
+            digest.update(weights.dense[p.name].astype(_F32, copy=False).tobytes())
+    for name, length in statistics:
+        digest.update(_line(name, 1, length, "statistic", 0))
+        digest.update(weights.dense[name].astype(_F32, copy=False).tobytes())
     return digest.hexdigest()
+
+
+def _line(*fields: str | int) -> bytes:
+    return json.dumps(fields).encode() + b"\n"
 
 
 def layout(network: Network, dense: str = "float32") -> Layout:
@@ -300,19 +318,6 @@ def _stored(p: Parameter, weights: Weights) -> tuple[NDArray[Any], NDArray[Any]]
     packed, scales = weights.binary[p.name]
     bits = np.ascontiguousarray(packed, "<u8").view(_U8)[:, : -(-p.columns // 8)]
     return np.ascontiguousarray(bits), np.ascontiguousarray(scales, _F16)
-
-
-def _hashed(
-    network: Network, weights: Weights
-) -> Iterator[tuple[list[str | int], list[NDArray[Any]]]]:
-    for p in network.parameters():
-        fields: list[str | int] = [p.name, p.rows, p.columns, p.kind, p.beta]
-        if p.kind == "binary":
-            yield fields, list(_stored(p, weights))
-        else:
-            yield fields, [np.ascontiguousarray(weights.dense[p.name], _F32)]
-    for name, length in network.statistics():
-        yield [name, 1, length, "statistic", 0], [np.ascontiguousarray(weights.dense[name], _F32)]
 
 
 def _check_values(network: Network, weights: Weights) -> None:
