@@ -25,6 +25,7 @@ class Entry:
 CATALOGUE: Mapping[str, Entry] = {
     "accuracy": Entry("HBNN, sign-only BNN and float32 on Fashion-MNIST, 5 epochs", "60 min", True),
     "angle": Entry("a binarized random vector stays within 37.07 degrees of itself", "10 s"),
+    "communication": Entry("what a ring's members send: votes against float32", "2 min", True),
     "histograms": Entry("weights of HBNN and BNN after training, beside float32's", "15 min", True),
     "matmul": Entry("packed products against CMMA, MKL and oneDNN, 256 to 4096", "2 min"),
     "im2col": Entry("bytes and time of packed im2col against float32's", "20 s"),
@@ -34,10 +35,18 @@ CATALOGUE: Mapping[str, Entry] = {
 
 def find(name: str) -> Experiment:
     """The experiment of that name, loaded; KeyError if there is none."""
-    from meshd.reproduce import accuracy, angle, histograms, im2col, matmul, size
+    from meshd.reproduce import (
+        accuracy,
+        angle,
+        communication,
+        histograms,
+        im2col,
+        matmul,
+        size,
+    )
 
     every = (
-        *(accuracy.ACCURACY, angle.ANGLE, histograms.HISTOGRAMS),
+        *(accuracy.ACCURACY, angle.ANGLE, communication.COMMUNICATION, histograms.HISTOGRAMS),
         *(matmul.MATMUL, im2col.IM2COL, size.SIZE),
     )
     return {experiment.name: experiment for experiment in every}[name]
