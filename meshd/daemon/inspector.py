@@ -19,9 +19,9 @@ COMMAND = (sys.executable, "-P", "-m", "meshd.worker.inspect")
 
 @dataclass(frozen=True)
 class DataFacts:
-    """What a good file holds: counts."""
+    """What a good file holds: the shape of a sample as networks see it, and counts."""
 
-    inputs: int
+    input: tuple[int, ...]
     classes: int
     train: int
     test: int
@@ -62,7 +62,8 @@ async def inspect_data(
         raise UsageError(told.replace(f" {path.name}:", ":"))
     try:
         facts = json.loads(out)
-        return DataFacts(facts["inputs"], facts["classes"], facts["train"], facts["test"])
+        shape = tuple(facts["input"])
+        return DataFacts(shape, facts["classes"], facts["train"], facts["test"])
     except (ValueError, TypeError, KeyError):
         words = err.decode(errors="replace").strip().splitlines()
         last = words[-1] if words else f"exit code {process.returncode}"

@@ -12,12 +12,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from meshd.core.errors import FailureError, UsageError
 from meshd.core.job import FINAL, MAX_DATA_BYTES
 from meshd.core.jobspec import JobSpec, canonical_json, parse_toml
+from meshd.core.network.graph import resolve
+from meshd.core.network.spec import NetworkDescription
 from meshd.core.registry import Job
 from meshd.core.types import BlobId
 from meshd.daemon import clock
 from meshd.daemon.blobs import PIECE_BYTES
 from meshd.daemon.driver import Driver
-from meshd.daemon.inspector import COMMAND, inspect_data
+from meshd.daemon.inspector import COMMAND, DataFacts, inspect_data
 from meshd.daemon.status import build_status
 from meshd.net.local_server import LocalAnswer, LocalCommand
 from meshd.net.roster import ROSTER_FILE, add_to_roster
@@ -79,7 +81,7 @@ class LocalApi:
             manifest = await asyncio.to_thread(upload.close)
             if not driver.node.site.me.unable:
                 facts = await inspect_data(upload.path, self._inspector)
-                _fit(spec, facts.train)
+                _fit(spec, facts)
             if command.gone():
                 raise FailureError("the command broke off before its job was taken")
             data = await upload.finish(manifest)
@@ -216,10 +218,11 @@ def _count(command: LocalCommand, name: str, high: int) -> int:
     return value
 
 
-def _fit(spec: JobSpec, samples: int) -> None:
+def _fit(spec: JobSpec, facts: DataFacts) -> None:
     """The job file against the data."""
-    if spec.training.batch > samples:
+    if spec.training.batch > facts.train:
         raise UsageError(
-            f"job file: training.batch {spec.training.batch} is more than the {samples} samples"
-            " of the data; make it smaller"
+            f"job file: training.batch {spec.training.batch} is more than the {facts.train}"
+            " samples of the data; make it smaller"
         )
+    resolve(NetworkDescription(spec.network, facts.input, facts.classes))

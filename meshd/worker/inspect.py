@@ -1,8 +1,8 @@
 """`python -m meshd.worker.inspect FILE`: is this a data file that a job can train on?
 
-Prints one JSON object {"inputs", "classes", "train", "test"} and exits with 0; or one line on
-stderr that says what is wrong, and 2. The daemon runs it before it accepts a job, in a process of
-its own, since reading arrays takes numpy.
+Prints one JSON object {"input", "classes", "train", "test"}, "input" the shape of a sample as a
+network sees it, and exits with 0; or one line on stderr that says what is wrong, and 2. The daemon
+runs it before it accepts a job, in a process of its own, since reading arrays takes numpy.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def main() -> int:
         )
         return 2
     facts = {
-        "inputs": data.inputs,
+        "input": data.input_shape,
         "classes": data.classes,
         "train": len(data.y_train),
         "test": len(data.y_test),

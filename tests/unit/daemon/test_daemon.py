@@ -140,6 +140,7 @@ BAD_SPECS = {
     'name = "x"\n[training]\nepochs = 0\n': "training.epochs: 0 is out of bounds",
     'name = "x"\n[mesh]\nmembers_min = 5\nmembers_max = 2\n': "members_min 5 is more than",
     'name = "x"\n[training]\nbatch = 5000\n': "more than the 200 samples",
+    'name = "x"\n[network]\npreset = "lenet"\n': "network: layer ",
 }
 BAD_DATA = {
     "text": b"not a zip file",

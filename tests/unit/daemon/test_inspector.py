@@ -15,8 +15,10 @@ def command(program):
 
 
 def test_good_facts(tmp_path, run_async):
-    print_facts = 'print(\'{"inputs": 64, "classes": 10, "train": 200, "test": 50}\')'
-    assert run_async(inspect_data(tmp_path, command(print_facts))) == DataFacts(64, 10, 200, 50)
+    print_facts = 'print(\'{"input": [1, 8, 8], "classes": 10, "train": 200, "test": 50}\')'
+    assert run_async(inspect_data(tmp_path, command(print_facts))) == DataFacts(
+        (1, 8, 8), 10, 200, 50
+    )
 
 
 @pytest.mark.parametrize(

@@ -125,7 +125,7 @@ def test_inspect_says_what_the_file_holds_or_one_line(tmp_path: Path) -> None:
 
     good = inspect(write(tmp_path / "d.npz"))
     assert good.returncode == 0
-    assert good.stdout == '{"inputs": 4, "classes": 3, "train": 6, "test": 2}\n'
+    assert good.stdout == '{"input": [1, 2, 2], "classes": 3, "train": 6, "test": 2}\n'
     missing = inspect(tmp_path / "none.npz")
     assert (missing.returncode, missing.stdout) == (2, "")
     assert missing.stderr.count("\n") == 1 and "no such file" in missing.stderr
