@@ -31,10 +31,11 @@ from meshd.bits.ops import ConvShape
 from meshd.hbnn import dense_conv
 from meshd.hbnn.conv_rule import ConvRule
 from meshd.hbnn.gradient import Factor, look_up_is_faster, product_with_bits
-from meshd.hbnn.packed import PackedWeight, pack_weight
+from meshd.hbnn.packed import PackedWeight, pack_weight, unpack_weight
 from meshd.hbnn.product import SHORTEST_NATIVE_SEGMENT
 from meshd.hbnn.rows import filter_rows, filters_of
 from meshd.hbnn.straight_through import KeptDerivative, weight_gradients
+from meshd.hbnn.tensor_bits import int64_of, words_of
 from meshd.hbnn.tensor_gradient import STEP_OF_MEAN
 
 # dL/dx_hat's windows at a time: they are to stay in the second-level cache until they are added.
@@ -100,37 +101,35 @@ class _NativeConv(torch.autograd.Function):
         image = x.detach().permute(0, 2, 3, 1).contiguous()
         shape = rule.shape(tuple(image.shape))  # type: ignore[arg-type]
         plain = packed if packed is not None else pack_weight(filter_rows(weight), rule.beta_w)
-        w = plain.times(gain)
-        y, words, scales, kept = convolve_packed(image, w, shape, rule, ctx.needs_input_grad[0])
+        wants_x, wants_w = ctx.needs_input_grad[0], any(ctx.needs_input_grad[1:3])
+        y, words, scales, kept = convolve_packed(image, plain.times(gain), shape, rule, wants_x)
         ctx.rule, ctx.conv_shape, ctx.is_latent = rule, shape, packed is None
-        ctx.kept, ctx.words, ctx.scales = kept, words, scales
-        ctx.weights = Factor(w.words, w.scales, rule.beta_w, shape.k, unipolar=False)
-        ctx.without_gain = None if gain is None else plain
-        ctx.save_for_backward(weight, gain)
+        pixels = (int64_of(words), torch.from_numpy(scales)) if wants_w else (None, None)
+        filters = (int64_of(plain.words), torch.from_numpy(plain.scales))
+        ctx.save_for_backward(weight, gain, *pixels, *filters, kept.saved())
         return y.permute(0, 3, 1, 2)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        weight, gain = ctx.saved_tensors
+        weight, gain, words, scales, w_words, w_scales, saved = ctx.saved_tensors
         shape: ConvShape = ctx.conv_shape
+        rule: ConvRule = ctx.rule
+        plain = PackedWeight(words_of(w_words), w_scales.numpy())
         g = grad.detach().permute(0, 2, 3, 1).contiguous()  # (B, Ho, Wo, O)
         grad_x = grad_w = grad_gain = None
         if ctx.needs_input_grad[0]:
-            image = image_gradient(g, ctx.weights, shape, ctx.rule)
-            rows = image.reshape(shape.rows, shape.tap_channels)
-            rows = ctx.kept.times(rows)
-            grad_x = rows.view(image.shape).permute(0, 3, 1, 2)
-        if ctx.needs_input_grad[1] or ctx.needs_input_grad[2]:
-            product = filter_gradient(g, ctx.words, ctx.scales, shape, ctx.rule)
+            w = plain.times(gain)
+            bits = Factor(w.words, w.scales, rule.beta_w, shape.k, unipolar=False)
+            image = image_gradient(g, bits, shape, rule)
+            pixels = image.reshape(shape.rows, shape.tap_channels)
+            pixels = KeptDerivative.restored(saved).times(pixels)
+            grad_x = pixels.view(image.shape).permute(0, 3, 1, 2)
+        if any(ctx.needs_input_grad[1:3]):
+            product = filter_gradient(g, words_of(words), scales.numpy(), shape, rule)
             latents = filter_rows(weight) if ctx.is_latent else None
-            w_hat = None
-            if gain is not None:
-                plain = ctx.without_gain
-                w_hat = Factor(
-                    plain.words, plain.scales, ctx.rule.beta_w, shape.k, unipolar=False
-                ).dense()
-            product, grad_gain = weight_gradients(product, latents, w_hat, gain, ctx.rule)
+            w_hat = None if gain is None else unpack_weight(plain, rule.beta_w, shape.k)
+            product, grad_gain = weight_gradients(product, latents, w_hat, gain, rule)
             grad_w = filters_of(product, weight.shape)
         return grad_x, grad_w, grad_gain, None, None
 

@@ -28,7 +28,7 @@ from meshd.hbnn.packed import ProductRule, pack_weight
 from meshd.hbnn.product import multiply_packed
 from meshd.hbnn.rows import filter_rows
 from meshd.hbnn.straight_through import KeptDerivative, weight_gradients
-from meshd.hbnn.tensor_bits import bytes_of
+from meshd.hbnn.tensor_bits import bytes_of, int64_of, words_of
 
 WORD_BITS = 64
 Packed = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
@@ -193,11 +193,11 @@ conv2d.register_autograd(_conv_backward, setup_context=_setup)
 
 
 def _tensors(words: NDArray[np.uint64], scales: NDArray[np.float32]) -> tuple[Tensor, Tensor]:
-    return torch.from_numpy(words.view(np.int64)), torch.from_numpy(scales)
+    return int64_of(words), torch.from_numpy(scales)
 
 
 def _arrays(words: Tensor, scales: Tensor) -> tuple[NDArray[np.uint64], NDArray[np.float32]]:
-    return words.contiguous().numpy().view(np.uint64), scales.contiguous().numpy()
+    return words_of(words.contiguous()), scales.contiguous().numpy()
 
 
 def _like(rows: Tensor, beta: int) -> tuple[Tensor, Tensor]:

@@ -33,8 +33,9 @@ from meshd.bits import ops
 from meshd.bits.layout import Floats, Words
 from meshd.hbnn.binarize import hadamard, kept_derivative, segment_count, times_kept
 from meshd.hbnn.gradient import Factor, kept_bits, product_with_bits
-from meshd.hbnn.packed import PackedWeight, ProductRule, pack_weight
+from meshd.hbnn.packed import PackedWeight, ProductRule, pack_weight, unpack_weight
 from meshd.hbnn.straight_through import KeptDerivative, weight_gradients
+from meshd.hbnn.tensor_bits import int64_of, words_of
 from meshd.hbnn.tensor_gradient import TensorFactor, product_with_factor
 
 # Each segment costs the kernels a conversion and a multiplication: short ones cost them most. One
@@ -120,44 +121,43 @@ class _NativeProduct(torch.autograd.Function):
         packed: PackedWeight | None,
         rule: ProductRule,
     ) -> Tensor:
-        rows = x.detach().contiguous()
         plain = packed if packed is not None else pack_weight(weight, rule.beta_w)
-        w, length = plain.times(gain), x.shape[1]
-        y, words, scales, kept = multiply_packed(rows, w, rule, ctx.needs_input_grad[0])
-        ctx.rule, ctx.is_latent, ctx.kept = rule, packed is None, kept
-        ctx.weights = Factor(w.words, w.scales, rule.beta_w, length, unipolar=False)
-        ctx.without_gain = None if gain is None else plain
-        ctx.activations = Factor(words, scales, rule.beta_a, length, rule.is_unipolar)
-        ctx.save_for_backward(weight, gain)
+        wants_x, wants_w = ctx.needs_input_grad[0], any(ctx.needs_input_grad[1:3])
+        y, words, scales, kept = multiply_packed(
+            x.detach().contiguous(), plain.times(gain), rule, wants_x
+        )
+        ctx.rule, ctx.is_latent, ctx.length = rule, packed is None, x.shape[1]
+        activations = (int64_of(words), torch.from_numpy(scales)) if wants_w else (None, None)
+        weights = (int64_of(plain.words), torch.from_numpy(plain.scales))
+        # As saved tensors they are gone when they were used, and hooks can see them.
+        ctx.save_for_backward(weight, gain, *activations, *weights, kept.saved())
         return y
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        weight, gain = ctx.saved_tensors
+        weight, gain, words, scales, w_words, w_scales, saved = ctx.saved_tensors
         rule: ProductRule = ctx.rule
+        plain = PackedWeight(words_of(w_words), w_scales.numpy())
         grad_x = grad_w = grad_gain = None
         if ctx.needs_input_grad[0]:
-            grad_x = product_with_bits(grad, ctx.weights, rule.backward, keep=ctx.kept.bits)
-            if ctx.kept.codes is not None:
-                grad_x = ctx.kept.times(grad_x)
-        if ctx.needs_input_grad[1] or ctx.needs_input_grad[2]:
-            latents = weight if ctx.is_latent else None
-            only_cut = gain is None and rule.estimator == "cut"
-            kept = kept_bits(weight, rule.cut) if ctx.is_latent and only_cut else None
-            grad_w = product_with_bits(
-                grad, ctx.activations, rule.backward, transposed=True, keep=kept
+            w, kept = plain.times(gain), KeptDerivative.restored(saved)
+            bits = Factor(w.words, w.scales, rule.beta_w, ctx.length, unipolar=False)
+            grad_x = product_with_bits(grad, bits, rule.backward, keep=kept.bits)
+            if kept.codes is not None:
+                grad_x = kept.times(grad_x)
+        if any(ctx.needs_input_grad[1:3]):
+            bits = Factor(
+                words_of(words), scales.numpy(), rule.beta_a, ctx.length, rule.is_unipolar
             )
+            only_cut = gain is None and rule.estimator == "cut"
+            keep = kept_bits(weight, rule.cut) if ctx.is_latent and only_cut else None
+            grad_w = product_with_bits(grad, bits, rule.backward, transposed=True, keep=keep)
             if not only_cut:
-                w_hat = _dense(ctx.without_gain, ctx.weights)
+                w_hat = None if gain is None else unpack_weight(plain, rule.beta_w, ctx.length)
+                latents = weight if ctx.is_latent else None
                 grad_w, grad_gain = weight_gradients(grad_w, latents, w_hat, gain, rule)
         return grad_x, grad_w, grad_gain, None, None
-
-
-def _dense(weights: PackedWeight | None, like: Factor) -> Tensor | None:
-    if weights is None:
-        return None
-    return Factor(weights.words, weights.scales, like.beta, like.length, unipolar=False).dense()
 
 
 class _TensorProduct(torch.autograd.Function):

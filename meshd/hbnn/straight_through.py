@@ -23,6 +23,7 @@ from meshd.bits import ops
 from meshd.hbnn.estimator import derivative_bytes, estimated_derivative, times_bytes
 from meshd.hbnn.gradient import masked
 from meshd.hbnn.packed import ProductRule
+from meshd.hbnn.tensor_bits import int64_of, words_of
 
 
 @dataclass(frozen=True)
@@ -45,10 +46,18 @@ class KeptDerivative:
         """Return grad (M, K) * d(x). `grad` may be overwritten."""
         return masked(grad, self.bits) if self.codes is None else times_bytes(grad, self.codes)
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes that it holds."""
-        return sum(part.nbytes for part in (self.bits, self.codes) if part is not None)
+    def saved(self) -> Tensor | None:
+        """Return it as autograd saves it: int64 words, uint8 codes, or nothing."""
+        return self.codes if self.bits is None else int64_of(self.bits)
+
+    @staticmethod
+    def restored(saved: Tensor | None) -> KeptDerivative:
+        """Return what `saved` gave."""
+        if saved is None:
+            return KeptDerivative()
+        if saved.dtype == torch.uint8:
+            return KeptDerivative(codes=saved)
+        return KeptDerivative(bits=words_of(saved))
 
 
 def weight_gradients(

@@ -53,5 +53,16 @@ def bytes_of(words: NDArray[np.uint64], shape: torch.Size) -> Tensor:
     return torch.from_numpy(words.view(np.uint8)).view(*shape[:-1], words.shape[1] * BYTE_BITS)
 
 
+def int64_of(words: NDArray[np.uint64]) -> Tensor:
+    """Return words as a tensor that shares their memory: torch's uint64 can do little."""
+    return torch.from_numpy(words.view(np.int64))
+
+
+def words_of(tensor: Tensor) -> NDArray[np.uint64]:
+    """Return the words of `int64_of`."""
+    words: NDArray[np.uint64] = tensor.numpy().view(np.uint64)
+    return words
+
+
 def _places(device: torch.device) -> Tensor:
     return torch.arange(BYTE_BITS, dtype=torch.uint8, device=device)

@@ -84,7 +84,7 @@ class _TensorConv(torch.autograd.Function):
 def _pixels(x: Tensor, tap: int) -> Tensor:
     """(B, C, H, W) to (B, H, W, G, C / G)."""
     image = x.permute(0, 2, 3, 1)
-    return image.reshape(*image.shape[:3], -1, tap)
+    return image.reshape(*image.shape[:3], image.shape[3] // tap, tap)
 
 
 def _image(pixels: Tensor) -> Tensor:
