@@ -111,7 +111,7 @@ def preset_lists() -> list[str]:
         bits = sum(p.size for p in network.parameters() if p.kind == "binary")
         shape = network.description.input
         lines += [
-            f"**{preset}**, for samples of {shape}: {size:,} parameters, of them {bits:,} of one bit.",
+            f"**{preset}**, for samples of {shape}: {size:,} parameters, {bits:,} of one bit.",
             "```toml",
             "layers = [",
         ]
