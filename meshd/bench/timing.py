@@ -54,11 +54,16 @@ class Times:
 
 @dataclass(frozen=True)
 class Effort:
-    """How long a contest may take, and how often each competitor runs within it."""
+    """How long a contest may take, and how often each competitor runs within it.
+
+    clock: what seconds are read from, None: `time.perf_counter`. Where all run on one thread,
+    `time.process_time` leaves out what others compute on the same core meanwhile.
+    """
 
     seconds: float
     least_turns: int = 3
     most_turns: int = 40
+    clock: Callable[[], float] | None = None
 
 
 def interleave(turns: Mapping[Name, Turn], effort: Effort) -> dict[Name, Times]:
@@ -67,10 +72,11 @@ def interleave(turns: Mapping[Name, Turn], effort: Effort) -> dict[Name, Times]:
     least_turns to most_turns, spread evenly over the rounds. One whose single call takes more than
     its share and an eighth of the effort runs once.
     """
+    clock = effort.clock or time.perf_counter
     share_s = effort.seconds / max(len(turns), 1)
     longest_s = max(share_s, effort.seconds / 8)
     times = {name: Times() for name in turns}
-    first = {name: first_call(turn) for name, turn in turns.items()}
+    first = {name: first_call(turn, clock) for name, turn in turns.items()}
     wanted: dict[Name, int] = {}
     for name, call_s in first.items():
         if call_s > longest_s:
@@ -80,7 +86,7 @@ def interleave(turns: Mapping[Name, Turn], effort: Effort) -> dict[Name, Times]:
             affordable = int(share_s / max(call_s * sum(calls(turns[name], call_s)), TURN_S))
             wanted[name] = max(effort.least_turns, min(effort.most_turns, affordable))
     for name in schedule(wanted):
-        times[name].seconds.append(one_turn(turns[name], first[name]))
+        times[name].seconds.append(one_turn(turns[name], first[name], clock))
     return times
 
 
@@ -93,31 +99,31 @@ def schedule(wanted: Mapping[Name, int]) -> Iterator[Name]:
                 yield name
 
 
-def first_call(turn: Turn) -> float:
+def first_call(turn: Turn, clock: Callable[[], float]) -> float:
     """Seconds of a call; of the second one, unless it is long: the first may set something up."""
-    seconds = one_call(turn)
-    return seconds if seconds > 1 else one_call(turn)
+    seconds = one_call(turn, clock)
+    return seconds if seconds > 1 else one_call(turn, clock)
 
 
-def one_call(turn: Turn) -> float:
+def one_call(turn: Turn, clock: Callable[[], float]) -> float:
     """Seconds of one call."""
     turn.before()
-    start = time.perf_counter()
+    start = clock()
     turn.call()
-    return time.perf_counter() - start
+    return clock() - start
 
 
-def one_turn(turn: Turn, call_s: float) -> float:
+def one_turn(turn: Turn, call_s: float, clock: Callable[[], float]) -> float:
     """Seconds of one call, averaged over the turn of a call that takes about `call_s`."""
     turn.before()
     call = turn.call
     warming, timed = calls(turn, call_s)
     for _ in range(warming):
         call()
-    start = time.perf_counter()
+    start = clock()
     for _ in range(timed):
         call()
-    return (time.perf_counter() - start) / timed
+    return (clock() - start) / timed
 
 
 def calls(turn: Turn, call_s: float) -> tuple[int, int]:

@@ -29,6 +29,13 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return Clock(monkeypatch)
 
 
+def test_another_clock_may_be_read(clock: Clock) -> None:
+    """One on which time passes twice as fast."""
+    effort = Effort(3.0, clock=lambda: 2 * clock.now)
+    times = interleave({"a": clock.turn("a", 0.25)}, effort)
+    assert times["a"].best == pytest.approx(0.5)
+
+
 def test_long_calls_alternate(clock: Clock) -> None:
     turns = {name: clock.turn(name, 0.5) for name in "ab"}
     times = interleave(turns, Effort(3.0, least_turns=1))
