@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from meshd.hbnn.binarize import check_beta
 from meshd.hbnn.binary_layer import AS_CUT, BinaryLayer, CutA, check_size, settings
+from meshd.hbnn.float_product import float_route_takes, product_floats
 from meshd.hbnn.initial import normal_latents
 from meshd.hbnn.operators import compiled_linear, rule_text
 from meshd.hbnn.packed import ProductRule
@@ -81,7 +82,9 @@ class HadamardLinear(BinaryLayer):
     def compute(self, x: Tensor) -> Tensor:
         """Map inputs of a shape that fits."""
         latent, rule, rows = not self.is_packed, self.rule, x.reshape(-1, self.in_features)
-        if not native_route_takes(rows, self.weight, rule):
+        if float_route_takes(rows, self.weight, rule):
+            y = product_floats(rows, self.weight, self._packed, rule, self.gain)
+        elif not native_route_takes(rows, self.weight, rule):
             y = product_tensor(rows, self.weight, latent, rule, self.gain)
         elif torch.compiler.is_compiling():
             y = compiled_linear(rows, self.weight, latent, self.rule_text, self.gain)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+from pathlib import Path
 
 import pytest
 import torch
@@ -104,3 +105,10 @@ def test_a_whole_module_goes_through_a_file(normal):
     torch.save(net, file)
     file.seek(0)
     assert torch.equal(torch.load(file, weights_only=False)(x), net(x))
+
+
+def test_the_readmes_example_runs(capsys):
+    readme = Path(__file__).resolve().parents[3] / "README.md"
+    example = readme.read_text().split("```python\n")[1].split("```")[0]
+    exec(compile(example, str(readme), "exec"), {})
+    assert "HadamardLinear(256 -> 256, beta_w=64" in " ".join(capsys.readouterr().out.split())
