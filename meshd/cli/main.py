@@ -36,6 +36,7 @@ COMMANDS = {
     "cancel": "End a job for good.",
     "resume": "Go on with a stopped job from its last checkpoint.",
     "fetch": "Save a finished job's model.",
+    "train": "Train a job in this process, without a mesh.",
     "data": "Look into data sets, fetch known ones, convert them for jobs.",
     "predict": "Use a model on data or images, without torch.",
     "export": "Write a model as ONNX.",

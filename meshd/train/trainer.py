@@ -108,6 +108,7 @@ class Trainer:
         self.net = build_network(network, spec.training.seed, spec.training.backward)
         self.parameters = NetworkParameters(self.net, spec.exchange.gamma)
         self.statistics = RunningStatistics(self.net)
+        self.per_epoch = steps_per_epoch(len(data.y_train), spec.training.batch)
         self.steps = total_steps(spec, data)
         self._data = data
         self._at_once = max(1, min(EVALUATION_BATCH, EVALUATION_BYTES // (4 * network.widest)))
@@ -150,7 +151,6 @@ class Trainer:
         training = self.spec.training
         order: tuple[int, NDArray[np.int64]] = (-1, np.zeros(0, np.int64))
         samples = len(self._data.y_train)
-        per_epoch = steps_per_epoch(samples, training.batch)
         for step in range(first_step, self.steps):
             place = place_of(step, samples, training.batch)
             if order[0] != place.epoch:
@@ -165,13 +165,17 @@ class Trainer:
             done = step + 1
             yield Stepped(done, place.epoch, loss)
             is_due = done % training.checkpoint_steps == 0 and done < self.steps
-            is_evaluated = done % per_epoch == 0 or done == self.steps
+            is_evaluated = self.is_evaluated(done)
             if is_due or is_evaluated:
                 self.statistics.average(self._collective, step)
             if is_evaluated:
                 yield Evaluated(done, place.epoch + 1, self._evaluate(step))
             if is_due:
                 yield CheckpointDue(done)
+
+    def is_evaluated(self, done: int) -> bool:
+        """Whether an evaluation follows after `done` steps: at the end of every epoch."""
+        return done % self.per_epoch == 0 or done == self.steps
 
     def _compute(self, picked: NDArray[np.int64]) -> float:
         """Forward and backward on the picked samples; the gradient lands in `flat_gradient`."""

@@ -31,14 +31,20 @@ LAW: dict[str, tuple[set[str], set[str]]] = {
         {"numpy", "torch", "safetensors"},
     ),
     "data": ({"core"}, {"numpy", "PIL"}),
-    "train": ({"hbnn", "bits", "core", "data"}, {"numpy", "torch", "safetensors", "sklearn"}),
+    "train": (
+        {"hbnn", "bits", "core", "data"},
+        {"numpy", "torch", "safetensors", "sklearn", "tensorboardX"},
+    ),
     "worker": ({"core", "wire", "net", "bits", "hbnn", "data", "train"}, {"numpy", "torch"}),
     "bench": ({"bits", "hbnn"}, {"numpy", "torch", "matplotlib"}),
     "reproduce": (
         {"core", "bits", "hbnn", "data", "train", "bench"},
         {"numpy", "torch", "matplotlib"},
     ),
-    "cli": ({"net.local", "bench", "data", "hbnn.runtime", "reproduce"}, {"click", "rich"}),
+    "cli": (
+        {"net.local", "bench", "data", "hbnn.runtime", "reproduce", "train"},
+        {"click", "rich"},
+    ),
 }
 
 # The standard library's clocks, chance, files and sockets: `core` gets all of these from outside.

@@ -1,0 +1,228 @@
+"""`meshd train`: a job in this process, without a mesh and without a daemon.
+
+Law: what trains is loaded when the arguments have been looked at; it needs torch, meshd does not.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import shlex
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from meshd.cli.files import read_job_file
+
+if TYPE_CHECKING:
+    from meshd.data.dataset import Dataset
+    from meshd.train.alone import Alone, Happening, Outcome
+
+LIBRARIES = {"numpy": "numpy", "torch": "torch", "safetensors": "safetensors"}
+INTERRUPTED = 130
+
+
+@click.command(help="Train the job that JOB.toml describes, in this process and without a mesh.")
+@click.argument("job_file", metavar="JOB.toml", type=click.Path(path_type=Path))
+@click.option(
+    "--data",
+    "source",
+    metavar="DATA",
+    required=True,
+    help="A .npz or CSV file, a folder, or the name of a known data set.",
+)
+@click.option(
+    "-o",
+    "--output",
+    "model",
+    metavar="MODEL",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Where to write the model.  [default: NAME.safetensors, NAME as in the job]",
+)
+@click.option("--threads", type=click.IntRange(1, 1024), help="[default: this process's cores]")
+@click.option("--seed", type=click.IntRange(0, 2**53 - 1), help="Instead of the job's own.")
+@click.option(
+    "--checkpoints",
+    "folder",
+    metavar="DIR",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Where the last checkpoint and the best model go.  [default: NAME.checkpoints]",
+)
+@click.option("--resume", is_flag=True, help="Go on from the last checkpoint.")
+@click.option(
+    "--tensorboard",
+    "board_folder",
+    metavar="DIR",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Write event files for TensorBoard.",
+)
+@click.option("--json", "as_json", is_flag=True, help="End with one JSON object.")
+@click.option("--quiet", is_flag=True, help="No progress, only errors and what was asked for.")
+def command(
+    job_file: Path,
+    source: str,
+    model: Path | None,
+    threads: int | None,
+    seed: int | None,
+    folder: Path | None,
+    resume: bool,
+    board_folder: Path | None,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Train; the model's path, or one JSON object, is what stdout gets."""
+    text = read_job_file(job_file)
+    refuse_missing_libraries(board_folder is not None)
+    with errors_in_a_line():
+        from meshd.data.load import load_dataset
+        from meshd.train.alone import Alone, read_job
+
+        spec = read_job(text, seed)
+        model = model or Path(f"{spec.name}.safetensors")
+        refuse_unwritable(model)
+        folder = folder or Path(f"{spec.name}.checkpoints")
+        data = load_dataset(source)
+        run = Alone(spec, data, folder, threads or len(os.sched_getaffinity(0)))
+        run.resume() if resume else run.begin()
+        trained_before = run.progress.step, run.progress.seconds
+        interrupted = show(run, data, board_folder, quiet)
+        if interrupted is not None:
+            if interrupted:
+                again = sys.argv[1:] if resume else [*sys.argv[1:], "--resume"]
+                click.echo(f"go on with: meshd {shlex.join(again)}", err=True)
+            raise SystemExit(INTERRUPTED)
+        outcome = run.finish(model)
+    if as_json:
+        figures = final_figures(run, data, outcome, trained_before)
+        click.echo(json.dumps(figures | {"model": str(model)}))
+    else:
+        click.echo(model)
+
+
+def show(run: Alone, data: Dataset, board_folder: Path | None, quiet: bool) -> bool | None:
+    """Train to the end; None, or, where a person interrupted, whether it can go on."""
+    from meshd.cli.train_screen import make_screen
+    from meshd.train.alone import Interrupted
+    from meshd.train.board import Board
+    from meshd.train.trainer import Evaluated, Stepped
+
+    board = Board(board_folder, run) if board_folder else None
+    interrupted = None
+    try:
+        with stop_on_signals() as asked, make_screen(run, len(data.y_train), quiet) as screen:
+            happening: Happening
+            for happening in run.run(lambda: bool(asked)):
+                screen.show(happening)
+                if isinstance(happening, Interrupted):
+                    interrupted = happening.saved
+                elif board and isinstance(happening, Stepped):
+                    board.stepped(happening)
+                elif board and isinstance(happening, Evaluated):
+                    board.evaluated(happening)
+    finally:
+        if board:
+            board.close()
+    return interrupted
+
+
+@contextmanager
+def stop_on_signals() -> Iterator[list[int]]:
+    """Collect the first SIGINT or SIGTERM; the second ends the process at once, as without us.
+
+    A step is finished before anything is written: between its parts the state is no state.
+    """
+    asked: list[int] = []
+    before: dict[int, Any] = {}
+
+    def note(number: int, frame: object) -> None:
+        asked.append(number)
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+    for signal_number in (signal.SIGINT, signal.SIGTERM):
+        before[signal_number] = signal.signal(signal_number, note)
+    try:
+        yield asked
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+
+@contextmanager
+def errors_in_a_line() -> Iterator[None]:
+    """Turn what a user can do something about into the errors that `meshd` prints."""
+    from meshd.net.local import FailureError
+    from meshd.train.errors import TrainingError
+
+    try:
+        yield
+    except TrainingError as error:
+        raise FailureError(str(error)) from None
+    except MemoryError:
+        raise FailureError("not enough memory for this job on this machine") from None
+
+
+def refuse_missing_libraries(board: bool) -> None:
+    """Look for the libraries without loading them.
+
+    Raises:
+        NotConfiguredError: names what is missing and how to install it.
+    """
+    from meshd.net.local import NotConfiguredError
+
+    missing = [name for module, name in LIBRARIES.items() if not importlib.util.find_spec(module)]
+    if missing:
+        raise NotConfiguredError(
+            f"training needs {', '.join(missing)}; install: pip install 'meshd[train]'"
+        )
+    if board and not importlib.util.find_spec("tensorboardX"):
+        raise NotConfiguredError(
+            "--tensorboard needs tensorboardX; install: pip install 'meshd[board]'"
+        )
+
+
+def refuse_unwritable(model: Path) -> None:
+    """Find out before hours of training that the model has no place.
+
+    Raises:
+        UsageError: its folder is not there, or is not ours to write in.
+    """
+    from meshd.net.local import UsageError
+
+    place = model.absolute().parent
+    if not place.is_dir():
+        raise UsageError(f"-o {model}: there is no folder {model.parent}")
+    if not os.access(place, os.W_OK):
+        raise UsageError(f"-o {model}: we may not write in {model.parent}")
+
+
+def final_figures(
+    run: Alone, data: Dataset, outcome: Outcome, trained_before: tuple[int, float]
+) -> dict[str, Any]:
+    """What `--json` prints but the model's path; times are of this part of the run."""
+    progress, spec = run.progress, run.trainer.spec
+    steps, seconds = progress.step - trained_before[0], progress.seconds - trained_before[1]
+    samples = steps / run.trainer.per_epoch * len(data.y_train)
+    return {
+        "name": spec.name,
+        "accuracy": outcome.accuracy,
+        "best": outcome.best,
+        "best_accuracy": progress.best,
+        "best_step": progress.best_step,
+        "weight_hash": outcome.weight_hash,
+        "steps": progress.step,
+        "epochs": -(-progress.step // run.trainer.per_epoch),
+        "stopped_early": progress.step < run.trainer.steps,
+        "seconds": progress.seconds,
+        "seconds_per_step": seconds / steps if steps else None,
+        "samples_per_second": samples / seconds if seconds else None,
+        "parameters": run.trainer.parameters.slice_map.parameters,
+        "seed": spec.training.seed,
+        "exchange": spec.exchange.kind,
+    }

@@ -1,0 +1,243 @@
+"""`meshd train` on scikit-learn's digits: what it prints and leaves, and how it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import struct
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_digits
+
+from meshd.hbnn.export import load_model, weight_hash
+
+Meshd = Callable[..., int]
+Capture = pytest.CaptureFixture[str]
+JOB = """
+name = "small"
+[network]
+width = 64
+beta_w = 16
+beta_a = 16
+[training]
+epochs = 2
+batch = 48
+learning_rate = 5e-3
+backward = "int8"
+checkpoint_steps = 5
+"""
+
+
+@pytest.fixture(autouse=True)
+def threads_as_before() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder to stand in, with job.toml and digits.npz."""
+    digits = load_digits()
+    x, y = digits.data.astype(np.uint8), digits.target.astype(np.uint8)
+    parts = {"x_train": x[:1437], "y_train": y[:1437], "x_test": x[1437:], "y_test": y[1437:]}
+    np.savez(tmp_path / "digits.npz", **parts)
+    (tmp_path / "job.toml").write_text(JOB)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+TRAIN = ("train", "job.toml", "--data", "digits.npz", "--threads", "1")
+
+
+def program(*arguments: str) -> list[str]:
+    return [sys.executable, "-P", "-c", "from meshd.cli.main import main; main()", *arguments]
+
+
+def limited_files() -> None:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
+
+
+def test_figures_and_files(meshd: Meshd, place: Path, capsys: Capture) -> None:
+    assert meshd(*TRAIN, "--json", "-o", "m.safetensors", "--seed", "5") == 0
+    out, err = capsys.readouterr()
+    figures = json.loads(out)
+    assert figures["model"] == "m.safetensors"
+    assert figures["steps"] == 60 and figures["epochs"] == 2 and not figures["stopped_early"]
+    assert figures["seed"] == 5 and figures["exchange"] == "float32"
+    assert figures["accuracy"] == figures["best_accuracy"] > 0.5
+    net, _ = load_model("m.safetensors")
+    assert weight_hash(net) == figures["weight_hash"]
+    lines = err.splitlines()
+    assert [line.split("  ")[0] for line in lines] == ["epoch 1/2", "epoch 2/2"]
+    assert f"accuracy {100 * figures['accuracy']:.1f} %" in lines[1]
+
+
+def test_quiet_prints_the_models_path_alone(meshd: Meshd, place: Path, capsys: Capture) -> None:
+    assert meshd(*TRAIN, "--quiet") == 0
+    assert capsys.readouterr() == ("small.safetensors\n", "")
+    assert sorted(p.name for p in place.iterdir()) == [
+        "digits.npz",
+        "job.toml",
+        "small.checkpoints",
+        "small.safetensors",
+    ]
+
+
+def test_killed_and_resumed_equals_undisturbed(meshd: Meshd, place: Path, capsys: Capture) -> None:
+    assert meshd(*TRAIN, "--json", "--checkpoints", "whole") == 0
+    whole = json.loads(capsys.readouterr().out)
+    cut = (*TRAIN, "--checkpoints", "cut")
+    with subprocess.Popen(program(*cut), stderr=subprocess.PIPE, text=True) as child:
+        assert child.stderr is not None
+        assert child.stderr.readline().startswith("epoch 1/2")
+        child.kill()
+    assert child.returncode == -signal.SIGKILL
+    assert (place / "cut" / "last.safetensors").exists()
+    assert meshd(*cut) == 1
+    assert "cut holds a run that is not finished: go on with --resume" in capsys.readouterr().err
+    assert meshd(*cut, "--resume", "--json") == 0
+    resumed = json.loads(capsys.readouterr().out)
+    for key in ("weight_hash", "accuracy", "best_accuracy", "best_step", "steps"):
+        assert resumed[key] == whole[key], key
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interruption_says_how_to_go_on(number: int, place: Path) -> None:
+    (place / "job.toml").write_text(JOB.replace("epochs = 2", "epochs = 500"))
+    with subprocess.Popen(program(*TRAIN), stderr=subprocess.PIPE, text=True) as child:
+        assert child.stderr is not None
+        child.stderr.readline()
+        child.send_signal(number)
+        rest = child.stderr.read().splitlines()
+    assert child.returncode == 130
+    assert rest[-2].startswith("interrupted after step ")
+    assert rest[-2].endswith("; a checkpoint is written")
+    assert rest[-1] == f"go on with: meshd {' '.join(TRAIN)} --resume"
+    assert (place / "small.checkpoints" / "last.safetensors").exists()
+    assert not (place / "small.safetensors").exists()
+
+
+def test_a_full_disk_costs_the_checkpoint_not_the_run(place: Path) -> None:
+    """A limit on files' sizes is what a full disk is to a writer: the model still fits."""
+    done = subprocess.run(
+        program(*TRAIN),
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=120,
+        check=False,
+        preexec_fn=limited_files,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "no checkpoint at step 5: " in done.stderr
+    assert sorted(os.listdir("small.checkpoints")) == ["best.safetensors"]
+    assert load_model("small.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("changes", "code", "said"),
+    [
+        ({1: "none.toml"}, 2, "job file none.toml: no such file"),
+        ({3: "none.npz"}, 2, "none.npz: no such file"),
+        ({3: "job.toml"}, 2, "job.toml"),
+        ({6: "-o", 7: "no/m.safetensors"}, 2, "-o no/m.safetensors: there is no folder no"),
+        ({6: "--resume"}, 1, "small.checkpoints/last.safetensors: no checkpoint is there"),
+        ({6: "--threads", 7: "0"}, 2, "--threads"),
+    ],
+)
+def test_mistakes_are_one_line(
+    changes: dict[int, str], code: int, said: str, meshd: Meshd, place: Path, capsys: Capture
+) -> None:
+    arguments = list(TRAIN)
+    for index, value in changes.items():
+        arguments[index : index + 1] = [value]
+    assert meshd(*arguments) == code
+    out, err = capsys.readouterr()
+    assert out == "" and said in err and err.count("\n") == 1
+
+
+def test_divergence_is_one_line(meshd: Meshd, place: Path, capsys: Capture) -> None:
+    (place / "job.toml").write_text(JOB.replace("5e-3", '10.0\noptimizer = "sgd"'))
+    assert meshd(*TRAIN) == 1
+    assert capsys.readouterr().err.splitlines()[-1].startswith("meshd: training diverged")
+
+
+def varint(data: bytes, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        value |= (data[at] & 127) << shift
+        at, shift = at + 1, shift + 7
+        if not data[at - 1] & 128:
+            return value, at
+
+
+def fields(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """A protocol buffer message as (number, bytes): enough of the format for scalars."""
+    at = 0
+    while at < len(data):
+        key, at = varint(data, at)
+        start = at
+        if key & 7 == 0:
+            value, at = varint(data, at)
+            yield key >> 3, value.to_bytes(8, "little")
+            continue
+        if key & 7 == 2:
+            length, start = varint(data, at)
+        else:
+            length = {1: 8, 5: 4}[key & 7]
+        at = start + length
+        yield key >> 3, data[start:at]
+
+
+def crc32c(data: bytes) -> int:
+    """Castagnoli's, bit by bit, masked as TFRecord files have it."""
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = crc >> 1 ^ (0x82F63B78 if crc & 1 else 0)
+    crc ^= 0xFFFFFFFF
+    return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
+
+
+def events(path: Path) -> Iterator[tuple[int, str, bytes | float]]:
+    """(step, tag, value) of a TensorBoard event file, read by the format's description alone."""
+    data, at = path.read_bytes(), 0
+    while at < len(data):
+        (length, check) = struct.unpack_from("<QI", data, at)
+        assert check == crc32c(data[at : at + 8])
+        record = data[at + 12 : at + 12 + length]
+        at += 16 + length
+        event = dict(fields(record))
+        for number, value in fields(event.get(5, b"")):
+            assert number == 1
+            parts = dict(fields(value))
+            step = int.from_bytes(event.get(2, b""), "little")
+            scalar = struct.unpack("<f", parts[2])[0] if 2 in parts else parts.get(5, b"")
+            yield step, parts[1].decode(), scalar
+
+
+def test_tensorboard_files_say_what_was_trained(meshd: Meshd, place: Path, capsys: Capture) -> None:
+    assert meshd(*TRAIN, "--tensorboard", "board", "--json") == 0
+    figures = json.loads(capsys.readouterr().out)
+    (file,) = (place / "board").iterdir()
+    found = list(events(file))
+    accuracy = {step: value for step, tag, value in found if tag == "test/accuracy"}
+    assert accuracy[60] == pytest.approx(figures["accuracy"])
+    assert sorted(accuracy) == [30, 60]
+    tags = {tag for _, tag, _ in found}
+    for kind in ("train/loss", "train/learning_rate", "flipped/3.weight", "flipped/5.weight"):
+        assert kind in tags
+    flipped = [value for _, tag, value in found if tag == "flipped/3.weight"]
+    assert all(0 < share < 0.5 for share in flipped)
+    rates = [value for _, tag, value in found if tag == "train/learning_rate"]
+    assert rates == sorted(rates, reverse=True) and rates[-1] == pytest.approx(5e-3 * 0.05)
+    assert {"weights/0.weight", "latents/3.weight"} <= tags
