@@ -47,6 +47,9 @@ class TrainingSpec:
         *(f"planes({k})" for k in range(1, 5)),
         about="precision of the gradients of binary layers",
     )
+    augment: str = choice(
+        "none", "shift", "shift-flip", about="how training images are varied (docs/data.md)"
+    )
     patience: int = bounded(
         0, 0, 10_000, "meshd train: evaluations without a better one before it stops; 0: off"
     )

@@ -20,6 +20,7 @@ from meshd.core.network.graph import Network, resolve
 from meshd.core.network.spec import NetworkDescription
 from meshd.core.schedule import Phase, gather_hops
 from meshd.core.shares import place_of, share_of, steps_per_epoch
+from meshd.data.augment import augment_rows, check_augmentation
 from meshd.data.dataset import Dataset
 from meshd.hbnn.networks import build_network, logits, predict, seed_dropout
 from meshd.train.collective import Collective
@@ -112,6 +113,7 @@ class Trainer:
         self.steps = total_steps(spec, data)
         self._data = data
         self._at_once = max(1, min(EVALUATION_BATCH, EVALUATION_BYTES // (4 * network.widest)))
+        refuse_augmentation(spec, data)
         self._collective = collective
         self.optimizer = job_optimizer(spec, data)
         self.exchange: Exchange = EXCHANGES[spec.exchange.kind](
@@ -159,7 +161,7 @@ class Trainer:
             start, stop = share_of(place, rank, size)
             torch.manual_seed(draw_seed(training.seed, step, rank))
             seed_dropout(self.net, draw_seed(training.seed, step, rank))
-            loss = self._compute(order[1][start:stop])
+            loss = self._compute(order[1][start:stop], place.epoch)
             weight = size * (stop - start) / (place.stop - place.start)
             self.exchange.step(step, weight)
             done = step + 1
@@ -177,12 +179,14 @@ class Trainer:
         """Whether an evaluation follows after `done` steps: at the end of every epoch."""
         return done % self.per_epoch == 0 or done == self.steps
 
-    def _compute(self, picked: NDArray[np.int64]) -> float:
+    def _compute(self, picked: NDArray[np.int64], epoch: int) -> float:
         """Forward and backward on the picked samples; the gradient lands in `flat_gradient`."""
         loss_value = float("nan")
         self.net.train()
         if len(picked):
             x = self._rows(self._data.x_train, picked)
+            training = self.spec.training
+            augment_rows(x.numpy(), picked, training.augment, training.seed, epoch)
             y = torch.from_numpy(self._data.y_train[picked])
             loss = torch.nn.functional.cross_entropy(logits(self.net, x), y)
             loss.backward()  # type: ignore[no-untyped-call]
@@ -225,6 +229,14 @@ def network_of(spec: JobSpec, data: Dataset) -> Network:
         return resolve(NetworkDescription(spec.network, data.input_shape, data.classes))
     except UsageError as error:
         raise TrainingError(f"{error} (a sample of the data is {data.input_shape})") from None
+
+
+def refuse_augmentation(spec: JobSpec, data: Dataset) -> None:
+    """Raise TrainingError for an augmentation that samples of this shape do not bear."""
+    try:
+        check_augmentation(spec.training.augment, data.input_shape)
+    except ValueError as error:
+        raise TrainingError(f"job file: training: {error}") from None
 
 
 def count_parameters(spec: JobSpec, data: Dataset) -> int:

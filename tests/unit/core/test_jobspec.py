@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import re
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from meshd.core.errors import UsageError
-from meshd.core.jobspec import JobSpec, canonical_json, parse_json, parse_spec, parse_toml
+from meshd.core.jobspec import JobSpec, TrainingSpec, canonical_json, parse_json, parse_spec, parse_toml
 
 WRONG = {
     'nam = "x"': "nam: unknown key",
@@ -85,3 +88,16 @@ def test_broken_json_is_a_usage_error(text: str) -> None:
 def test_canonical_form_is_sorted_and_compact() -> None:
     text = canonical_json(parse_toml('name = "x"'))
     assert text == json.dumps(json.loads(text), sort_keys=True, separators=(",", ":"))
+
+
+def test_the_documented_keys_are_the_keys() -> None:
+    """docs/training.md: the table of [training], row by row."""
+    text = (Path(__file__).resolve().parents[3] / "docs" / "training.md").read_text()
+    rows = re.findall(r"^\| `(\w+)` \| (\S+) \| (.*) \| (.*) \|$", text, re.MULTILINE)
+    known = []
+    for key in dataclasses.fields(TrainingSpec):
+        about = key.metadata
+        ends = f"{about.get('low')} to {about.get('high')}"
+        allowed = ", ".join(about["choices"]) if "choices" in about else ends
+        known.append((key.name, str(key.default), allowed, about["about"]))
+    assert rows == known
