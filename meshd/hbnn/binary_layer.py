@@ -12,7 +12,7 @@ parameter has (`as_rows`). It is in one of two states:
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -44,6 +44,7 @@ class BinaryLayer(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self._packed: PackedWeight | None = None
+        self._is_stale = False  # whether the floats of `weight` are older than `_packed`
 
     @property
     def rows(self) -> int:
@@ -93,7 +94,29 @@ class BinaryLayer(nn.Module):
         with torch.no_grad():
             rows = self.as_rows(self.weight)
             rows.copy_(unpack_weight(packed, self.rule.beta_w, self.columns))
-        self._packed = packed
+        self._packed, self._is_stale = packed, False
+
+    def share_packed(self, packed: PackedWeight) -> None:
+        """As `load_packed`, for who made these bits: nothing is checked, copied or dequantized.
+
+        The arrays stay the caller's, who may change them between a backward and the next forward
+        and calls this again then. `weight` gets its floats when something reads them: the kernels
+        do not.
+        """
+        self._packed, self._is_stale = packed, True
+
+    def floats(self) -> nn.Parameter:
+        """Return `weight` with the values that the packed state says it has."""
+        if self._is_stale and self._packed is not None:
+            with torch.no_grad():
+                rows = self.as_rows(self.weight)
+                rows.copy_(unpack_weight(self._packed, self.rule.beta_w, self.columns))
+            self._is_stale = False
+        return self.weight
+
+    def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
+        self.floats()
+        super()._save_to_state_dict(destination, prefix, keep_vars)
 
     def packed(self) -> PackedWeight:
         """Return the binarized weights with scales of float16 values, as ring and files have them.

@@ -111,9 +111,9 @@ class HadamardConv2d(BinaryLayer):
         """Map images of a shape that fits."""
         latent, rule = not self.is_packed, self.rule
         if not native_conv_takes(x, self.weight, rule):
-            y = conv_tensor(x, self.weight, latent, rule, self.gain)
+            y = conv_tensor(x, self.floats(), latent, rule, self.gain)
         elif torch.compiler.is_compiling():
-            y = compiled_conv(x, self.weight, latent, self.rule_text, self.gain)
+            y = compiled_conv(x, self.floats(), latent, self.rule_text, self.gain)
         else:
             y = conv_native(x, self.weight, self._packed, rule, self.gain)
         return y if self.bias is None else y + self.bias[:, None, None]

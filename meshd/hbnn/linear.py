@@ -85,9 +85,9 @@ class HadamardLinear(BinaryLayer):
         if float_route_takes(rows, self.weight, rule):
             y = product_floats(rows, self.weight, self._packed, rule, self.gain)
         elif not native_route_takes(rows, self.weight, rule):
-            y = product_tensor(rows, self.weight, latent, rule, self.gain)
+            y = product_tensor(rows, self.floats(), latent, rule, self.gain)
         elif torch.compiler.is_compiling():
-            y = compiled_linear(rows, self.weight, latent, self.rule_text, self.gain)
+            y = compiled_linear(rows, self.floats(), latent, self.rule_text, self.gain)
         else:
             y = product_native(rows, self.weight, self._packed, rule, self.gain)
         y = y.reshape(*x.shape[:-1], self.out_features)

@@ -24,6 +24,7 @@ who holds the latents can tell. So does clipping, w <- min(max(w, -clip), clip) 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -38,6 +39,7 @@ from meshd.train.schedule import LearningRate
 BETA_1 = 0.9
 BETA_2 = 0.999
 EPSILON = np.float32(1e-8)
+BLOCK = 1 << 15  # elements: latents, moments, gradient and scratch are 640 KiB of a core's cache
 
 MOMENTS = {"adam": 2, "sgd": 1}
 """How many numbers an optimizer keeps for each latent."""
@@ -123,26 +125,28 @@ class AdamStep:
 
     def move(self, state: SliceState, gradient: Vector, matrix: Matrix) -> tuple[Words, Vector]:
         """As `StepRule.move`."""
-        cut_gradient(state, gradient, matrix)
-        self.move_dense(state, gradient)
-        return binarized(state, matrix)
+        return move_in_blocks(self._move, state, gradient, matrix)
 
     def move_dense(self, state: SliceState, gradient: Vector) -> None:
         """As `StepRule.move_dense`."""
-        first, second = state.moments
-        scratch = gradient * np.float32(1.0 - BETA_1)
+        for latents, moments, g in blocks(state, gradient):
+            self._move(latents, moments, g)
+
+    def _move(self, latents: Vector, moments: list[Vector], g: Vector) -> None:
+        first, second = moments
+        scratch = g * np.float32(1.0 - BETA_1)
         first *= np.float32(BETA_1)
         first += scratch
-        np.multiply(gradient, gradient, out=gradient)
-        gradient *= np.float32(1.0 - BETA_2)
+        np.multiply(g, g, out=g)
+        g *= np.float32(1.0 - BETA_2)
         second *= np.float32(BETA_2)
-        second += gradient
-        np.multiply(second, self.second_scale, out=gradient)
-        np.sqrt(gradient, out=gradient)
-        gradient += EPSILON
-        np.divide(first, gradient, out=scratch)
+        second += g
+        np.multiply(second, self.second_scale, out=g)
+        np.sqrt(g, out=g)
+        g += EPSILON
+        np.divide(first, g, out=scratch)
         scratch *= self.rate
-        state.latents -= scratch
+        latents -= scratch
 
     def move_by_votes(
         self, state: SliceState, votes: SliceVotes, matrix: Matrix
@@ -172,17 +176,19 @@ class MomentumStep:
 
     def move(self, state: SliceState, gradient: Vector, matrix: Matrix) -> tuple[Words, Vector]:
         """As `StepRule.move`."""
-        cut_gradient(state, gradient, matrix)
-        self.move_dense(state, gradient)
-        return binarized(state, matrix)
+        return move_in_blocks(self._move, state, gradient, matrix)
 
     def move_dense(self, state: SliceState, gradient: Vector) -> None:
         """As `StepRule.move_dense`."""
-        (velocity,) = state.moments
+        for latents, moments, g in blocks(state, gradient):
+            self._move(latents, moments, g)
+
+    def _move(self, latents: Vector, moments: list[Vector], g: Vector) -> None:
+        (velocity,) = moments
         velocity *= self.momentum
-        velocity += gradient
-        np.multiply(velocity, self.rate, out=gradient)
-        state.latents -= gradient
+        velocity += g
+        np.multiply(velocity, self.rate, out=g)
+        latents -= g
 
     def move_by_votes(
         self, state: SliceState, votes: SliceVotes, matrix: Matrix
@@ -230,10 +236,25 @@ class Optimizer:
         )
 
 
-def cut_gradient(state: SliceState, gradient: Vector, matrix: Matrix) -> None:
-    """Make the gradient zero where the straight-through estimator does."""
-    if matrix.cut is not None:
-        gradient *= np.abs(state.latents) <= np.float32(matrix.cut)
+def blocks(state: SliceState, gradient: Vector) -> Iterator[tuple[Vector, list[Vector], Vector]]:
+    """Cut latents, moments and gradient alike; a block's share of a dozen passes is in the cache."""
+    for start in range(0, state.latents.size, BLOCK):
+        place = slice(start, start + BLOCK)
+        yield state.latents[place], [moment[place] for moment in state.moments], gradient[place]
+
+
+def move_in_blocks(
+    move: Callable[[Vector, list[Vector], Vector], None],
+    state: SliceState,
+    gradient: Vector,
+    matrix: Matrix,
+) -> tuple[Words, Vector]:
+    """Move a binary slice under the straight-through cut, then binarize it."""
+    for latents, moments, g in blocks(state, gradient):
+        if matrix.cut is not None:
+            g *= np.abs(latents) <= np.float32(matrix.cut)
+        move(latents, moments, g)
+    return binarized(state, matrix)
 
 
 def binarized(state: SliceState, matrix: Matrix) -> tuple[Words, Vector]:

@@ -12,7 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meshd.core.errors import UsageError
-from meshd.core.jobspec import JobSpec, TrainingSpec, canonical_json, parse_json, parse_spec, parse_toml
+from meshd.core.jobspec import (
+    JobSpec,
+    TrainingSpec,
+    canonical_json,
+    parse_json,
+    parse_spec,
+    parse_toml,
+)
 
 WRONG = {
     'nam = "x"': "nam: unknown key",
