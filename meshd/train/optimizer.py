@@ -237,7 +237,7 @@ class Optimizer:
 
 
 def blocks(state: SliceState, gradient: Vector) -> Iterator[tuple[Vector, list[Vector], Vector]]:
-    """Cut latents, moments and gradient alike; a block's share of a dozen passes is in the cache."""
+    """Cut latents, moments and gradient alike: a dozen passes over a block stay in the cache."""
     for start in range(0, state.latents.size, BLOCK):
         place = slice(start, start + BLOCK)
         yield state.latents[place], [moment[place] for moment in state.moments], gradient[place]

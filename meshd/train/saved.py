@@ -2,8 +2,7 @@
 
     latents-I, moment-J-I   F32 (size,)   slice I's state
     carried                 F32           this member's carried error, where the exchange has one
-    buffer.NAME                           what the network keeps besides parameters, such as the
-                                          running statistics of a normalisation
+    statistics              F32           running statistics, where the network has any
 
 The metadata has one key, `meshd`: a JSON object of the job's canonical form, the data's hash and
 the run's `Progress`. A file is read only into the job and the data that it was written for, and
@@ -23,7 +22,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
@@ -142,8 +140,8 @@ def _arrays(trainer: Trainer) -> Iterator[tuple[str, NDArray[Any]]]:
     carried = trainer.exchange.carried_error()
     if carried.size:
         yield "carried", carried
-    for name, buffer in trainer.net.named_buffers():
-        yield f"buffer.{name}", buffer.detach().numpy()
+    if trainer.statistics.size:
+        yield "statistics", trainer.statistics.vector()
 
 
 def _read_progress(metadata: dict[str, str], trainer: Trainer, data: str) -> Progress:
@@ -202,7 +200,4 @@ def _restore(trainer: Trainer, arrays: Arrays) -> None:
             arrays[f"moment-{number}-{part.index}"] for number in range(trainer.optimizer.moments)
         )
         states[part.index] = SliceState(arrays[f"latents-{part.index}"], moments)
-    trainer.resume(states, arrays.get("carried"))
-    with torch.no_grad():
-        for name, buffer in trainer.net.named_buffers():
-            buffer.copy_(torch.from_numpy(arrays[f"buffer.{name}"]))
+    trainer.resume(states, arrays.get("carried"), arrays.get("statistics"))

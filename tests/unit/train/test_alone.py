@@ -45,8 +45,14 @@ def clusters(samples: int = 90, noise: float = 60) -> Dataset:
     return Dataset(x, y, x[:30], y[:30], 4, np.float32(1 / 255))
 
 
-def job(*training: str, exchange: str = "float32"):
-    lines = ['name = "test"', "[network]", "width = 24", "[training]", "batch = 20", *training]
+NORMALISED = """
+layers = [ { layer = "linear", out = 16 }, { layer = "batchnorm" }, { layer = "ramp" },
+           { layer = "dropout", rate = 0.2 }, { layer = "hadamard_linear" } ]
+"""
+
+
+def job(*training: str, exchange: str = "float32", network: str = "width = 24"):
+    lines = ['name = "test"', "[network]", network, "[training]", "batch = 20", *training]
     return read_job("\n".join([*lines, "[exchange]", f'kind = "{exchange}"']))
 
 
@@ -72,12 +78,14 @@ def trained(folder: Path, spec, stop: Callable[[], bool] = never, resume: bool =
         job("epochs = 3", 'backward = "int8"'),
         job("epochs = 3", 'optimizer = "sgd"', 'schedule = "cosine"', "warmup = 3"),
         job("epochs = 3", exchange="votes"),
+        job("epochs = 3", network=NORMALISED),
     ],
-    ids=["int8", "sgd", "votes"],
+    ids=["int8", "sgd", "votes", "normalised"],
 )
 @pytest.mark.parametrize("calls", [1, 7])
 def test_an_interrupted_run_ends_with_the_same_bits(spec, calls: int, tmp_path: Path) -> None:
     whole, _ = trained(tmp_path / "whole", spec)
+    assert bool(whole.trainer.statistics.size) == bool(spec.network.layers)
     _, happened = trained(tmp_path / "cut", spec, after(calls))
     assert isinstance(happened[-1], Interrupted)
     assert happened[-1].saved and happened[-1].step < whole.trainer.steps
