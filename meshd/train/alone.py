@@ -110,6 +110,7 @@ class Alone:
         self.trainer = Trainer(spec, data, local_ring(1)[0])
         self.progress = Progress()
         self._data = data_hash(data)
+        self._scale, self._class_names = float(data.scale), data.class_names
         self._folder = folder
 
     def begin(self) -> None:
@@ -179,7 +180,7 @@ class Alone:
             if best:
                 _replace(model, (self._folder / BEST).read_bytes())
             else:
-                save_model(model, self.trainer.net, self.trainer.description)
+                self._save_model(model)
         except OSError as error:
             raise TrainingError(
                 f"{model} cannot be written: {error.strerror}; the trained state is in"
@@ -199,10 +200,15 @@ class Alone:
         progress.best_hash = ""
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            save_model(self._folder / BEST, self.trainer.net, self.trainer.description)
+            self._save_model(self._folder / BEST)
             progress.best_hash = weight_hash(self.trainer.net)
         except OSError as error:
             yield NotSaved(event.step, error.strerror or str(error))
+
+    def _save_model(self, path: Path) -> None:
+        """OSError from the file system."""
+        net, description = self.trainer.net, self.trainer.description
+        save_model(path, net, description, scale=self._scale, class_names=self._class_names)
 
     def _has_waited_enough(self) -> bool:
         patience = self.trainer.spec.training.patience
