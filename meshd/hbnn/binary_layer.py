@@ -63,6 +63,10 @@ class BinaryLayer(nn.Module):
         """
         return tensor
 
+    def of_rows(self, rows: Tensor) -> Tensor:
+        """Return (rows, columns) in the weight's shape: the inverse of `as_rows`, a view."""
+        return rows
+
     def compute(self, x: Tensor) -> Tensor:
         """Map an input of a shape that fits, in the weight's dtype."""
         raise NotImplementedError
@@ -91,10 +95,8 @@ class BinaryLayer(nn.Module):
         """
         self._check_packed(words, scales)
         packed = PackedWeight(np.array(words, order="C"), np.array(scales, order="C"))
-        with torch.no_grad():
-            rows = self.as_rows(self.weight)
-            rows.copy_(unpack_weight(packed, self.rule.beta_w, self.columns))
-        self._packed, self._is_stale = packed, False
+        self._packed, self._is_stale = packed, True
+        self.floats()
 
     def share_packed(self, packed: PackedWeight) -> None:
         """As `load_packed`, for who made these bits: nothing is checked, copied or dequantized.
@@ -109,8 +111,8 @@ class BinaryLayer(nn.Module):
         """Return `weight` with the values that the packed state says it has."""
         if self._is_stale and self._packed is not None:
             with torch.no_grad():
-                rows = self.as_rows(self.weight)
-                rows.copy_(unpack_weight(self._packed, self.rule.beta_w, self.columns))
+                rows = unpack_weight(self._packed, self.rule.beta_w, self.columns)
+                self.weight.copy_(self.of_rows(rows))
             self._is_stale = False
         return self.weight
 

@@ -92,6 +92,10 @@ class HadamardConv2d(BinaryLayer):
         """Return filters as rows (out_channels, k); a view where they lie channels last."""
         return filter_rows(tensor)
 
+    def of_rows(self, rows: Tensor) -> Tensor:
+        """Return rows (out_channels, k) as filters of the weight's shape, a view."""
+        return filters_of(rows, self.weight.shape)
+
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, in_channels, H, W); ValueError for another shape, or an image below the kernel.
 

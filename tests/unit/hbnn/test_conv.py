@@ -200,6 +200,20 @@ def test_packed_layer_is_the_network_of_its_bits(normal):
     assert (layer.rows, layer.columns, layer.beta_w) == (6, 144, 8)
 
 
+def test_filters_that_lie_otherwise_are_the_same_layer(normal):
+    """Regression: packed bits were loaded into a copy of such a weight."""
+    layer, other = layer_of(PLAIN, 8, 16), layer_of(PLAIN, 8, 16)
+    x = normal(2, 16, 5, 6)
+    other.to(memory_format=torch.contiguous_format)
+    other.weight = torch.nn.Parameter(other.weight.detach().contiguous())
+    assert torch.equal(layer(x), other(x))
+    packed = layer.packed()
+    packed.words[:, -1] ^= np.uint64(2**16 - 1)  # other signs in the last 16 elements of 144
+    for one in (layer, other):
+        one.load_packed(packed.words, packed.scales)
+    assert torch.equal(layer.weight, other.weight) and torch.equal(layer(x), other(x))
+
+
 def test_betas_between_a_tap_and_a_filter_count_as_a_tap():
     layer = layer_of(PLAIN, 100, 17)
     assert (layer.beta_w, layer.beta_a) == (16, 16)
