@@ -56,10 +56,12 @@ def train_setting(
     }
 
 
-def runs(sources: Sequence[str], done: set[tuple[str, str, int]]) -> Iterator[dict[str, Any]]:
+def runs(
+    sources: Sequence[str], seeds: Sequence[int], done: set[tuple[str, str, int]]
+) -> Iterator[dict[str, Any]]:
     """Every run that is not in `done`, (data, setting, seed), as a line of the result."""
     samples = {Path(source).stem: load_samples(source) for source in sources}
-    for seed in SEEDS:
+    for seed in seeds:
         for setting in SETTINGS:
             for name in samples:
                 if (name, setting.name, seed) in done:
@@ -107,6 +109,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("data", nargs="*", help="data files, or names of known data sets")
     parser.add_argument("--json", type=Path, required=True, help="file of results, appended to")
+    parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--table", action="store_true", help="print what the file says")
     options = parser.parse_args()
@@ -118,7 +121,7 @@ def main() -> None:
         return
     torch.set_num_threads(options.threads)
     done = {(line["data"], line["setting"], line["seed"]) for line in lines}
-    for line in runs(options.data, done):
+    for line in runs(options.data, options.seeds, done):
         with options.json.open("a") as file:
             file.write(json.dumps(line) + "\n")
         print(line["data"], line["setting"], line["seed"], line["accuracy"], line["seconds"])
