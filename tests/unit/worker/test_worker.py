@@ -40,13 +40,31 @@ JOB = JobId("0123456789abcdef" * 2)
 PATIENCE_S = 60.0
 
 
-def spec_of(kind: str = "votes", **training: float) -> JobSpec:
+MLP = {"width": 70}
+CONVOLUTIONS = {
+    "beta_w": 8,
+    "beta_a": 8,
+    "layers": [
+        {"layer": "conv", "out": 8, "padding": 1},
+        {"layer": "batchnorm"},
+        {"layer": "ramp"},
+        {"layer": "hadamard_conv", "out": 8, "padding": 1},
+        {"layer": "batchnorm"},
+        {"layer": "dropout", "rate": 0.1},
+        {"layer": "flatten"},
+        {"layer": "linear", "bias": True},
+    ],
+}
+BOTH = pytest.mark.parametrize("network", [MLP, CONVOLUTIONS], ids=["mlp", "convolutions"])
+
+
+def spec_of(kind: str = "votes", network: dict[str, object] = MLP, **training: float) -> JobSpec:
     print(f"seed {SEED}")
     settings = {"epochs": 3, "batch": 16, "learning_rate": 1e-2, "seed": SEED}
     return parse_spec(
         {
             "name": "test",
-            "network": {"width": 70},
+            "network": network,
             "training": settings | {"checkpoint_steps": 5} | training,
             "exchange": {"kind": kind, "gamma": 64},
         }
@@ -162,8 +180,11 @@ def test_workers_train_what_the_simulation_trains(tmp_path: Path, data: Path, co
     assert any(isinstance(message, WorkerProgress) for message in heard[0])
 
 
-def test_resume_from_files_equals_the_uninterrupted_run(tmp_path: Path, data: Path) -> None:
-    spec = spec_of()
+@BOTH
+def test_resume_from_files_equals_the_uninterrupted_run(
+    tmp_path: Path, data: Path, network: dict[str, object]
+) -> None:
+    spec = spec_of(network=network)
     with members(tmp_path, 2) as group:
         for member in group:
             member.plan(spec, data)
@@ -188,9 +209,10 @@ def test_resume_from_files_equals_the_uninterrupted_run(tmp_path: Path, data: Pa
 
 
 def test_backups_write_the_same_bytes(tmp_path: Path, data: Path) -> None:
+    """Running statistics in slice 0's file too."""
     with members(tmp_path, 3) as group:
         for member in group:
-            member.plan(spec_of(), data)
+            member.plan(spec_of(network=CONVOLUTIONS), data)
         start_ring(group)
         contents: dict[int, set[bytes]] = {}
         holders: dict[int, int] = {}
@@ -211,6 +233,11 @@ def test_backups_write_the_same_bytes(tmp_path: Path, data: Path) -> None:
         ({"data_path": "/nonexistent.npz"}, "no such file", True),
         ({"step": Step(5)}, "does not hold every slice", True),
         ({"spec": "{}"}, "name: needs", False),
+        (
+            {"spec": canonical_json(spec_of(network={"preset": "lenet"}))},
+            "network: layer 3 has a window larger than its input (32, 1, 2)",
+            True,
+        ),
         ({"bind_host": "192.0.2.1"}, "cannot listen on 192.0.2.1", False),
     ],
 )
