@@ -52,7 +52,9 @@ class Binary:
     cut: float = _cut("latents")
     cut_a: float = _cut("activations")
     coding: str = choice("auto", "signed", "unipolar", about="of activations")
-    estimator: str = choice("cut", "polynomial", about="straight-through; Bi-Real's polynomial")
+    estimator: str = choice(
+        "cut", "polynomial", about="shape of activations' gradients; Bi-Real's polynomial"
+    )
     gain: bool = flag(False, "a learned scale for each output, started at 1")
     bias: bool = flag(False, "a dense number added to each output")
 
