@@ -14,5 +14,6 @@ from __future__ import annotations
 from meshd.hbnn.runtime.errors import ModelError
 from meshd.hbnn.runtime.model import Model, load
 from meshd.hbnn.runtime.outcome import Outcome, evaluate
+from meshd.hbnn.runtime.sizes import model_size_report
 
-__all__ = ["Model", "ModelError", "Outcome", "evaluate", "load"]
+__all__ = ["Model", "ModelError", "Outcome", "evaluate", "load", "model_size_report"]

@@ -133,20 +133,6 @@ def test_values_beyond_float16_are_refused(network):
         stored_dense(p, np.full(p.shape, 1e6, np.float32), "float16")
 
 
-def test_the_figures_of_the_presets(network_of):
-    """Seed's MLP, every layer binary: 25 times smaller than float32; ResNet-18: 17 times."""
-    sizes = {"U8": 1, "F16": 2, "F32": 4}
-    for preset, shape, first, ratio in (
-        ("seed", (784,), "binary", 25),
-        ("resnet18", (3, 32, 32), "dense", 17),
-    ):
-        spec = NetworkSpec(preset=preset, width=1024 * (preset == "seed"), beta_w=64, first=first)
-        network = network_of(spec, shape)
-        stored = sum(sizes[kind] * int(np.prod(shape)) for kind, shape in layout(network).values())
-        floats = 4 * sum(p.size for p in network.parameters())
-        assert floats / stored > ratio
-
-
 def one_line_refusal(path) -> str:
     with pytest.raises(ModelError) as caught:
         read_model(path)
