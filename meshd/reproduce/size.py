@@ -1,9 +1,9 @@
 """Model sizes: what every parameter takes in float32, in float16, and in our model file.
 
-A binary parameter of `rows` x `columns` is a bit a weight, each row in whole 64-bit words, and a
-16-bit scale for each segment of beta: 1 + 16 / beta bits a weight, 32 / (1 + 16 / beta) times less
+A binary parameter of `rows` x `columns` is a bit a weight, each row in whole bytes, and a 16-bit
+scale for each segment of beta: 1 + 16 / beta bits a weight, 32 / (1 + 16 / beta) times less
 than float32 (25.6 at beta = 64). A dense parameter stays float32. Computed from the shapes that
-`meshd.core.network` gives; `meshd.hbnn.export` writes just these arrays and a header.
+`meshd.core.network` gives; a model file is just these arrays and a header.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ def model_file_bytes(parameter: Parameter) -> int:
     """What a parameter takes in a model file, without the header."""
     if parameter.kind == "dense":
         return 4 * parameter.size
-    words = ops.words(parameter.columns)
-    return parameter.rows * (8 * words + 2 * ops.segments(parameter.columns, parameter.beta))
+    bits = -(-parameter.columns // 8)
+    return parameter.rows * (bits + 2 * ops.segments(parameter.columns, parameter.beta))
 
 
 def layers_of(parameters: Iterable[Parameter]) -> list[dict[str, Any]]:

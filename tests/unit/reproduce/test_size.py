@@ -10,16 +10,16 @@ from meshd.reproduce.size import model_file_bytes
 
 
 @pytest.mark.parametrize(("rows", "columns", "beta"), [(5, 130, 64), (3, 64, 16), (1, 7, 16)])
-def test_a_binary_parameter_takes_its_words_and_float16_scales(
+def test_a_binary_parameter_takes_its_bits_and_float16_scales(
     rows: int, columns: int, beta: int
 ) -> None:
     packed = HadamardLinear(columns, rows, beta).packed()
     parameter = Parameter("3.weight", (rows, columns), rows, columns, "binary", beta)
-    assert model_file_bytes(parameter) == packed.words.nbytes + packed.scales.nbytes // 2
+    assert model_file_bytes(parameter) == rows * -(-columns // 8) + packed.scales.nbytes // 2
 
 
 def test_binary_layers_are_smaller_by_what_the_formula_says(quick) -> None:
-    """Less only by rows that end within a word."""
+    """Less only by rows that end within a byte or a segment."""
     for name, sizes in quick("size").figures["networks"].items():
         ratio = sizes["float32_binary"] / sizes["ours_binary"]
         formula = 32 / (1 + 16 / sizes["beta"])
