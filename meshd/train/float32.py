@@ -11,10 +11,10 @@ from collections.abc import Mapping
 import numpy as np
 
 from meshd.core.schedule import Hop, Phase, gather_hops, held_chunks, reduce_hops
-from meshd.core.slices import Region, own_regions
+from meshd.core.slices import Region, Slice, own_regions
 from meshd.train.collective import Collective
 from meshd.train.errors import RingBrokenError, TrainingError
-from meshd.train.optimizer import Matrix, Optimizer, SliceState
+from meshd.train.optimizer import Matrix, Optimizer, SliceState, StepRule
 from meshd.train.parameters import Floats, NetworkParameters
 
 
@@ -32,6 +32,7 @@ class Float32Exchange:
         self._collective = collective
         self._parameters = parameters
         self._optimizer = optimizer
+        self.takes_flat_gradient = collective.size > 1
         self._regions = own_regions(parameters.slice_map, collective.size)
         self._kept = held_chunks(collective.rank, collective.size, copies)
 
@@ -58,30 +59,46 @@ class Float32Exchange:
     def step(self, step: int, weight: float) -> None:
         """Exchange `parameters.flat_gradient`, weighted by N b_p / B, and commit the step.
 
+        Alone, the parameters' own gradients are taken.
+
         Raises:
             TrainingError: the gradient is not finite any more.
             RingBrokenError: a neighbour breaks the schedule.
         """
-        total = self._parameters.flat_gradient * np.float32(weight)
-        if not bool(np.isfinite(total).all()):
-            raise TrainingError(
-                f"training diverged at step {step}: the gradient is not finite; lower"
-                " training.learning_rate"
-            )
-        self._all_reduce(step, total)
-        total /= np.float32(self._collective.size)
         rule = self._optimizer.at(step)
-        for part in self._parameters.slice_map.slices:
-            state = self.states[part.index]
-            gradient = total[part.offset : part.offset + part.size]
-            if part.binary:
-                columns, beta = part.tensor.columns, part.tensor.beta
-                matrix = Matrix(columns, beta, self._parameters.cut_of(part), self._optimizer.clip)
-                self._parameters.set_binarized(part, *rule.move(state, gradient, matrix))
-            else:
-                rule.move_dense(state, gradient)
-                self._parameters.set_from_latents(part, state.latents)
+        if self._collective.size == 1:
+            self._step_alone(step, rule)
+        else:
+            total = self._parameters.flat_gradient * np.float32(weight)
+            _refuse_infinite(step, total)
+            self._all_reduce(step, total)
+            total /= np.float32(self._collective.size)
+            for part in self._parameters.slice_map.slices:
+                self._move(part, total[part.offset : part.offset + part.size], rule)
         self._parameters.show()
+
+    def _step_alone(self, step: int, rule: StepRule) -> None:
+        """The step of a ring of one, whose weight is 1: gradients are used where they lie.
+
+        Of binary slices the new scales show whether the gradient was finite.
+        """
+        gradients = self._parameters.take_gradients()
+        for part in self._parameters.slice_map.slices:
+            gradient = gradients[part.tensor.name][part.start : part.stop]
+            if not part.binary:
+                _refuse_infinite(step, gradient)
+            self._move(part, gradient, rule)
+
+    def _move(self, part: Slice, gradient: Floats, rule: StepRule) -> None:
+        """Move a slice by its gradient (size,), overwriting that; give it to the network."""
+        state = self.states[part.index]
+        if not part.binary:
+            rule.move_dense(state, gradient)
+            self._parameters.set_from_latents(part, state.latents)
+            return
+        columns, beta = part.tensor.columns, part.tensor.beta
+        matrix = Matrix(columns, beta, self._parameters.cut_of(part), self._optimizer.clip)
+        self._parameters.set_binarized(part, *rule.move(state, gradient, matrix))
 
     def _all_reduce(self, step: int, total: Floats) -> None:
         """Sum over the ring in place: partial sums round to each owner, whole ones to all."""
@@ -106,3 +123,11 @@ class Float32Exchange:
 
 def _view(flat: Floats, region: Region) -> Floats:
     return flat[region.start : region.stop]
+
+
+def _refuse_infinite(step: int, gradient: Floats) -> None:
+    if not bool(np.isfinite(gradient).all()):
+        raise TrainingError(
+            f"training diverged at step {step}: the gradient is not finite; lower"
+            " training.learning_rate"
+        )

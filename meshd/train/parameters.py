@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from meshd.bits import ops
 from meshd.core.slices import Slice, SliceMap, TensorShape, cut_slices, padding_ranges
-from meshd.hbnn.binarize import quantize_scales
 from meshd.hbnn.networks import as_rows, binary_layers, parameter_table
+from meshd.hbnn.packed import PackedWeight
 from meshd.train.errors import TrainingError
 from meshd.train.optimizer import SliceState
 
@@ -59,6 +59,18 @@ class NetworkParameters:
             place[:] = 0.0 if gradient is None else gradient[part.start : part.stop]
         for tensor in self._tensors.values():
             tensor.grad = None
+
+    def take_gradients(self) -> dict[str, Floats]:
+        """Every parameter's gradient, flat, in the memory that it was computed in; forgotten here.
+
+        For who needs no flat vector of all of them: nothing is copied.
+        """
+        taken = {}
+        for name, tensor in self._tensors.items():
+            missing = np.zeros(tensor.numel(), np.float32) if tensor.grad is None else None
+            taken[name] = _flat(tensor.grad) if missing is None else missing
+            tensor.grad = None
+        return taken
 
     def clear_padding(self, flat: Floats) -> None:
         """Zero the elements of a flat vector (padded,) that are no parameter."""
@@ -124,13 +136,13 @@ class NetworkParameters:
         Raises:
             TrainingError: a scale has no float16 form: training has diverged.
         """
-        try:
-            rounded = quantize_scales(torch.from_numpy(scales)).numpy()
-        except ValueError:
+        with np.errstate(over="ignore"):
+            rounded = scales.astype(np.float16).astype(np.float32)  # means of |w|: never negative
+        if not bool(np.isfinite(rounded).all()):
             raise TrainingError(
                 f"training diverged: weights of {part.tensor.name} are beyond float16; lower"
                 " training.learning_rate"
-            ) from None
+            )
         self.set_packed(part, words, rounded)
 
     def set_packed(self, part: Slice, words: Words, scales: Floats) -> None:
@@ -147,9 +159,12 @@ class NetworkParameters:
         return all_words[first:last], all_scales[first:last]
 
     def show(self) -> None:
-        """Make the packed arrays what the network computes with, after a step or a load."""
+        """Make the packed arrays what the network computes with, after a step or a load.
+
+        The layers share the arrays: a step costs neither a copy nor the floats that they stand for.
+        """
         for name, (words, scales) in self._packed.items():
-            self._layers[name].load_packed(words, scales)
+            self._layers[name].share_packed(PackedWeight(words, scales))
 
 
 def _flat(tensor: torch.Tensor) -> Floats:

@@ -43,6 +43,8 @@ class Exchange(Protocol):
     """What every exchange offers; see `VotesExchange` for each part's contract."""
 
     states: dict[int, SliceState]
+    takes_flat_gradient: bool
+    """Whether `step` reads `NetworkParameters.flat_gradient`, rather than parameters' own."""
 
     def held_slices(self) -> list[int]:
         """Slices whose state this member must have."""
@@ -180,7 +182,7 @@ class Trainer:
         return done % self.per_epoch == 0 or done == self.steps
 
     def _compute(self, picked: NDArray[np.int64], epoch: int) -> float:
-        """Forward and backward on the picked samples; the gradient lands in `flat_gradient`."""
+        """Forward and backward on the picked samples; the gradient lands where it is taken."""
         loss_value = float("nan")
         self.net.train()
         if len(picked):
@@ -191,7 +193,8 @@ class Trainer:
             loss = torch.nn.functional.cross_entropy(logits(self.net, x), y)
             loss.backward()  # type: ignore[no-untyped-call]
             loss_value = float(loss.detach())
-        self.parameters.collect_gradient()
+        if self.exchange.takes_flat_gradient:
+            self.parameters.collect_gradient()
         return loss_value
 
     def _rows(self, x: NDArray[np.uint8 | np.float32], picked: NDArray[np.int64]) -> torch.Tensor:

@@ -50,6 +50,7 @@ class VotesExchange:
     ) -> None:
         self.carried: Floats = np.zeros(parameters.slice_map.padded, np.float32)
         self.states: dict[int, SliceState] = {}
+        self.takes_flat_gradient = True
         self._collective = collective
         self._parameters = parameters
         self._optimizer = optimizer
