@@ -14,7 +14,16 @@ from meshd.core.schedule import Hop, Phase, gather_hops, held_chunks, reduce_hop
 from meshd.core.slices import Region, Slice, own_regions
 from meshd.train.collective import Collective
 from meshd.train.errors import RingBrokenError, TrainingError
-from meshd.train.optimizer import Matrix, Optimizer, SliceState, StepRule
+from meshd.train.fused import FusedOptimizer
+from meshd.train.optimizer import (
+    Matrix,
+    Optimizer,
+    SliceState,
+    StepRule,
+    binarized,
+    blocks,
+    cut_gradient,
+)
 from meshd.train.parameters import Floats, NetworkParameters
 
 
@@ -33,6 +42,7 @@ class Float32Exchange:
         self._parameters = parameters
         self._optimizer = optimizer
         self.takes_flat_gradient = collective.size > 1
+        self._fused: FusedOptimizer | None = None
         self._regions = own_regions(parameters.slice_map, collective.size)
         self._kept = held_chunks(collective.rank, collective.size, copies)
 
@@ -51,6 +61,8 @@ class Float32Exchange:
     def begin(self, states: Mapping[int, SliceState], carried: Floats | None) -> None:
         """Take over slice states; there is no carried error."""
         self.states = dict(states)
+        if self._collective.size == 1:
+            self._fused = FusedOptimizer(self._optimizer, self.states)
 
     def carried_error(self) -> Floats:
         """Nothing is carried: float32 (0,)."""
@@ -65,10 +77,10 @@ class Float32Exchange:
             TrainingError: the gradient is not finite any more.
             RingBrokenError: a neighbour breaks the schedule.
         """
-        rule = self._optimizer.at(step)
-        if self._collective.size == 1:
-            self._step_alone(step, rule)
+        if self._fused is not None:
+            self._step_alone(step, self._fused)
         else:
+            rule = self._optimizer.at(step)
             total = self._parameters.flat_gradient * np.float32(weight)
             _refuse_infinite(step, total)
             self._all_reduce(step, total)
@@ -77,28 +89,43 @@ class Float32Exchange:
                 self._move(part, total[part.offset : part.offset + part.size], rule)
         self._parameters.show()
 
-    def _step_alone(self, step: int, rule: StepRule) -> None:
+    def _step_alone(self, step: int, fused: FusedOptimizer) -> None:
         """The step of a ring of one, whose weight is 1: gradients are used where they lie.
 
         Of binary slices the new scales show whether the gradient was finite.
         """
-        gradients = self._parameters.take_gradients()
+        whole = self._parameters.take_gradients()
+        gradients = {}
         for part in self._parameters.slice_map.slices:
-            gradient = gradients[part.tensor.name][part.start : part.stop]
-            if not part.binary:
+            gradient = whole[part.tensor.name][part.start : part.stop]
+            if part.binary:
+                matrix = self._matrix(part)
+                for latents, _, g in blocks(self.states[part.index], gradient):
+                    cut_gradient(latents, g, matrix)
+            else:
                 _refuse_infinite(step, gradient)
-            self._move(part, gradient, rule)
+            gradients[part.index] = gradient
+        fused.step(step, gradients)
+        for part in self._parameters.slice_map.slices:
+            state = self.states[part.index]
+            if part.binary:
+                self._parameters.set_binarized(part, *binarized(state, self._matrix(part)))
+            else:
+                self._parameters.set_from_latents(part, state.latents)
 
     def _move(self, part: Slice, gradient: Floats, rule: StepRule) -> None:
         """Move a slice by its gradient (size,), overwriting that; give it to the network."""
         state = self.states[part.index]
-        if not part.binary:
+        if part.binary:
+            moved = rule.move(state, gradient, self._matrix(part))
+            self._parameters.set_binarized(part, *moved)
+        else:
             rule.move_dense(state, gradient)
             self._parameters.set_from_latents(part, state.latents)
-            return
+
+    def _matrix(self, part: Slice) -> Matrix:
         columns, beta = part.tensor.columns, part.tensor.beta
-        matrix = Matrix(columns, beta, self._parameters.cut_of(part), self._optimizer.clip)
-        self._parameters.set_binarized(part, *rule.move(state, gradient, matrix))
+        return Matrix(columns, beta, self._parameters.cut_of(part), self._optimizer.clip)
 
     def _all_reduce(self, step: int, total: Floats) -> None:
         """Sum over the ring in place: partial sums round to each owner, whole ones to all."""

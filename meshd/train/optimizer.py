@@ -216,8 +216,8 @@ class Optimizer:
         self.moments = MOMENTS[training.optimizer]
         self.clip = training.clip
         self.rate = rate
-        self._adam = training.optimizer == "adam"
-        self._momentum = np.float32(training.momentum)
+        self.is_adam = training.optimizer == "adam"
+        self.momentum = np.float32(training.momentum)
         self._done = 0
         self._power_1 = 1.0
         self._power_2 = 1.0
@@ -225,8 +225,8 @@ class Optimizer:
     def at(self, step: int) -> StepRule:
         """The rule of step number `step`, counted from 0; asked for in increasing order."""
         rate = self.rate.at(step)
-        if not self._adam:
-            return MomentumStep(np.float32(rate), self._momentum)
+        if not self.is_adam:
+            return MomentumStep(np.float32(rate), self.momentum)
         while self._done < step + 1:
             self._power_1 *= BETA_1
             self._power_2 *= BETA_2
@@ -251,10 +251,15 @@ def move_in_blocks(
 ) -> tuple[Words, Vector]:
     """Move a binary slice under the straight-through cut, then binarize it."""
     for latents, moments, g in blocks(state, gradient):
-        if matrix.cut is not None:
-            g *= np.abs(latents) <= np.float32(matrix.cut)
+        cut_gradient(latents, g, matrix)
         move(latents, moments, g)
     return binarized(state, matrix)
+
+
+def cut_gradient(latents: Vector, gradient: Vector, matrix: Matrix) -> None:
+    """Make the gradient zero where the straight-through estimator does."""
+    if matrix.cut is not None:
+        gradient *= np.abs(latents) <= np.float32(matrix.cut)
 
 
 def binarized(state: SliceState, matrix: Matrix) -> tuple[Words, Vector]:

@@ -67,8 +67,8 @@ class NetworkParameters:
         """
         taken = {}
         for name, tensor in self._tensors.items():
-            missing = np.zeros(tensor.numel(), np.float32) if tensor.grad is None else None
-            taken[name] = _flat(tensor.grad) if missing is None else missing
+            gradient = torch.zeros_like(tensor) if tensor.grad is None else tensor.grad
+            taken[name] = _flat(gradient)
             tensor.grad = None
         return taken
 
