@@ -257,9 +257,12 @@ def move_in_blocks(
 
 
 def cut_gradient(latents: Vector, gradient: Vector, matrix: Matrix) -> None:
-    """Make the gradient zero where the straight-through estimator does."""
-    if matrix.cut is not None:
-        gradient *= np.abs(latents) <= np.float32(matrix.cut)
+    """Make the gradient zero where the straight-through estimator does; NaN is beyond any cut."""
+    if matrix.cut is None:
+        return
+    cut = np.float32(matrix.cut)
+    if not (latents.max() <= cut and latents.min() >= -cut):  # else all pass: times 1
+        gradient *= np.abs(latents) <= cut
 
 
 def binarized(state: SliceState, matrix: Matrix) -> tuple[Words, Vector]:
