@@ -196,3 +196,20 @@ def test_the_whole_process_stays_below_80_mb_without_torch(tmp_path: Path) -> No
     peak_kib, torch_is_loaded = done.stdout.splitlines()[-1].split()
     assert torch_is_loaded == "False"
     assert int(peak_kib) * 1024 < 80e6
+
+
+def test_the_example_of_the_docs_runs(tmp_path: Path) -> None:
+    write_model(tmp_path / "model.safetensors", 28)
+    text = (Path(__file__).resolve().parents[3] / "docs" / "models.md").read_text(encoding="utf-8")
+    example = text.split("```python\n", 1)[1].split("```")[0]
+    done = subprocess.run(
+        [sys.executable, "-c", example],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    shape, logits, classes, ratio = done.stdout.splitlines()
+    assert shape == f"(1, 28, 28) {NAMES}"
+    assert logits == "(3, 3)" and classes.startswith("[") and float(ratio) > 1
