@@ -24,6 +24,13 @@ inline int32_t total(__m256i x) {
     return sum;
 }
 
+inline void put(float *out, size_t lanes, int past_caches, __m256 x) {
+    if (past_caches)
+        _mm256_stream_ps(out, x);
+    else
+        store(out, lanes, x);
+}
+
 } // namespace
 
 extern "C" void meshd_scale_avx2(const float *g, const float *alpha, size_t n, float *v) {
@@ -123,17 +130,17 @@ extern "C" int32_t meshd_digits_planes_avx2(const float *g, const float *alpha, 
 }
 
 extern "C" void meshd_finish_exact_avx2(const float *sums, size_t n, const uint64_t *keep,
-                                        float *out) {
+                                        int past_caches, float *out) {
     for (size_t i = 0; i < n; i += width) {
         const size_t lanes = smaller(width, n - i);
-        store(out + i, lanes,
-              _mm256_and_ps(load(sums + i, lanes), _mm256_castsi256_ps(kept(keep, i))));
+        put(out + i, lanes, past_caches,
+            _mm256_and_ps(load(sums + i, lanes), _mm256_castsi256_ps(kept(keep, i))));
     }
 }
 
 extern "C" void meshd_finish_integer_avx2(const int32_t *sums, size_t n, int32_t factor,
                                           const int32_t *offset, int32_t constant, float step,
-                                          const uint64_t *keep, float *out) {
+                                          const uint64_t *keep, int past_caches, float *out) {
     const __m256i times = _mm256_set1_epi32(factor), plus = _mm256_set1_epi32(constant);
     for (size_t i = 0; i < n; i += width) {
         const size_t lanes = smaller(width, n - i);
@@ -142,6 +149,6 @@ extern "C" void meshd_finish_integer_avx2(const int32_t *sums, size_t n, int32_t
         sum = _mm256_add_epi32(sum,
                                _mm256_castps_si256(load((const float *)(offset + i), lanes)));
         const __m256 x = _mm256_mul_ps(_mm256_set1_ps(step), _mm256_cvtepi32_ps(sum));
-        store(out + i, lanes, _mm256_and_ps(x, _mm256_castsi256_ps(kept(keep, i))));
+        put(out + i, lanes, past_caches, _mm256_and_ps(x, _mm256_castsi256_ps(kept(keep, i))));
     }
 }

@@ -24,10 +24,11 @@ int32_t meshd_round_int8_avx2(const float *g, const float *alpha, size_t n, floa
                               uint32_t first, uint32_t second, int8_t *values);
 int32_t meshd_digits_planes_avx2(const float *g, const float *alpha, size_t n, size_t groups,
                                  float inverse, size_t planes, uint16_t *keys, size_t pair_stride);
-void meshd_finish_exact_avx2(const float *sums, size_t n, const uint64_t *keep, float *out);
-void meshd_finish_integer_avx2(const int32_t *sums, size_t n, int32_t factor, const int32_t
-                               *offset, int32_t constant, float step, const uint64_t *keep, float
-                               *out);
+void meshd_finish_exact_avx2(const float *sums, size_t n, const uint64_t *keep,
+                             int past_caches, float *out);
+void meshd_finish_integer_avx2(const int32_t *sums, size_t n, int32_t factor,
+                               const int32_t *offset, int32_t constant, float step,
+                               const uint64_t *keep, int past_caches, float *out);
 
 void meshd_overlay_backward_avx2(backward_kernels *table);
 }

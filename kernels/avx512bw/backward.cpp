@@ -23,6 +23,13 @@ inline uint32_t kept(const uint64_t *keep, size_t i) {
     return (uint32_t)(keep[i / 64] >> i % 64) & 0xffff;
 }
 
+inline void put(float *out, __mmask16 exist, int past_caches, __m512 x) {
+    if (past_caches)
+        _mm512_stream_ps(out, x);
+    else
+        _mm512_mask_storeu_ps(out, exist, x);
+}
+
 } // namespace
 
 extern "C" void meshd_scale_avx512bw(const float *g, const float *alpha, size_t n, float *v) {
@@ -117,21 +124,21 @@ extern "C" int32_t meshd_digits_planes_avx512bw(const float *g, const float *alp
 }
 
 extern "C" void meshd_finish_exact_avx512bw(const float *sums, size_t n, const uint64_t *keep,
-                                            float *out) {
+                                            int past_caches, float *out) {
     for (size_t i = 0; i < n; i += width)
-        _mm512_mask_storeu_ps(out + i, first_lanes(n - i),
-                              _mm512_maskz_loadu_ps((__mmask16)kept(keep, i), sums + i));
+        put(out + i, first_lanes(n - i), past_caches,
+            _mm512_maskz_loadu_ps((__mmask16)kept(keep, i), sums + i));
 }
 
 extern "C" void meshd_finish_integer_avx512bw(const int32_t *sums, size_t n, int32_t factor,
                                               const int32_t *offset, int32_t constant, float step,
-                                              const uint64_t *keep, float *out) {
+                                              const uint64_t *keep, int past_caches, float *out) {
     const __m512i times = _mm512_set1_epi32(factor), plus = _mm512_set1_epi32(constant);
     for (size_t i = 0; i < n; i += width) {
         __m512i sum = _mm512_mullo_epi32(_mm512_loadu_si512(sums + i), times);
         sum = _mm512_add_epi32(sum, _mm512_add_epi32(_mm512_loadu_si512(offset + i), plus));
-        _mm512_mask_storeu_ps(out + i, first_lanes(n - i),
-                              _mm512_maskz_mul_ps((__mmask16)kept(keep, i), _mm512_set1_ps(step),
-                                                  _mm512_cvtepi32_ps(sum)));
+        put(out + i, first_lanes(n - i), past_caches,
+            _mm512_maskz_mul_ps((__mmask16)kept(keep, i), _mm512_set1_ps(step),
+                                _mm512_cvtepi32_ps(sum)));
     }
 }

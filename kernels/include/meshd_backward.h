@@ -85,11 +85,15 @@ struct backward_kernels {
     int32_t (*digits_planes)(const float *g, const float *alpha, size_t n, size_t groups,
                              float inverse, size_t planes, uint16_t *keys, size_t pair_stride);
 
-    /* out[i] = bit i of keep ? sums[i] : +0, i < n <= 256. keep (ceil(n / 64)) */
-    void (*finish_exact)(const float *sums, size_t n, const uint64_t *keep, float *out);
+    /* out[i] = bit i of keep ? sums[i] : +0, i < n <= 256. keep (ceil(n / 64)). past_caches: out is
+     * part of what is too large to stay in a cache, aligned to 64 bytes and n is a multiple of 16;
+     * the kernel may store it past the caches. Changes no bit. */
+    void (*finish_exact)(const float *sums, size_t n, const uint64_t *keep, int past_caches,
+                         float *out);
     /* out[i] = bit i of keep ? step * (float)(sums[i] * factor + offset[i] + constant) : +0. */
     void (*finish_integer)(const int32_t *sums, size_t n, int32_t factor, const int32_t *offset,
-                           int32_t constant, float step, const uint64_t *keep, float *out);
+                           int32_t constant, float step, const uint64_t *keep, int past_caches,
+                           float *out);
 };
 
 /* out = G times b, as above. Arrays as in Y's backward. */

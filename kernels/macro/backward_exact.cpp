@@ -53,7 +53,7 @@ struct exact_product {
         for (size_t r = 0; r < count; ++r) {
             uint64_t keep[MESHD_STRIP / MESHD_PANEL];
             plan.keep_of(first + r, s, keep);
-            kernels.finish_exact(sums + r * MESHD_STRIP, s.lanes, keep,
+            kernels.finish_exact(sums + r * MESHD_STRIP, s.lanes, keep, plan.past_caches,
                                  plan.out_of(first + r, s));
         }
     }
@@ -69,6 +69,7 @@ struct exact_product {
                 for (size_t r = unit; r < end; r += tile_rows)
                     tile(g, r, smaller(end - r, tile_rows), i, values.data(), sums.data());
         }
+        end_of_stores();
     }
 };
 

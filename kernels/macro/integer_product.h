@@ -53,6 +53,7 @@ template <class Rounding> class integer_product {
         memset(rounded.data(), 0, sizeof(digits) * size); // rows that the last tile lacks
         for (size_t unit = 0; unit < count; unit += unit_rows)
             rows(g, begin + unit, smaller(count - unit, unit_rows), rounded.data(), sums.data());
+        end_of_stores();
     }
 
     // Of a segment all rows are rounded first: rounding and summing each want the first cache.
@@ -76,7 +77,7 @@ template <class Rounding> class integer_product {
     void tile(size_t first, size_t count, size_t i, const rounded_row *row, const digits *rounded,
               int32_t *sums) const {
         const strip &s = by_.plan.strips[i];
-        for (size_t r = 0; r < count; ++r) // on its way while the sums are made
+        for (size_t r = 0; r < count && !by_.plan.past_caches; ++r) // on its way meanwhile
             for (size_t i16 = 0; i16 < s.lanes; i16 += 16)
                 __builtin_prefetch(by_.plan.out_of(first + r, s) + i16, 1);
         memset(sums, 0, sizeof(int32_t) * tile_rows * MESHD_STRIP);
@@ -86,7 +87,7 @@ template <class Rounding> class integer_product {
             by_.plan.keep_of(first + r, s, keep);
             by_.kernels.finish_integer(sums + r * MESHD_STRIP, s.lanes, by_.factor(), by_.offset(i),
                                        row[r].constant, row[r].step, keep,
-                                       by_.plan.out_of(first + r, s));
+                                       by_.plan.past_caches, by_.plan.out_of(first + r, s));
         }
     }
 

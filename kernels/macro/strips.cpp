@@ -79,6 +79,13 @@ size_t rows_of_task(const backward_operands &x, size_t unit) {
     return units * unit;
 }
 
+bool stores_past_caches(const backward_operands &x) {
+    constexpr size_t cached_bytes = 8 << 20, line_bytes = 64, line = line_bytes / sizeof *x.out;
+    const bool strips_aligned = x.k % line == 0 && (x.b.beta % line == 0 || x.b.beta >= x.k);
+    return x.rows * x.k * sizeof *x.out > cached_bytes && strips_aligned &&
+           (uintptr_t)x.out % line_bytes == 0;
+}
+
 // The rows of a copy lie an odd number of cache lines apart: at a power of two they would all want
 // the same place in the first cache.
 row_block::row_block(const backward_operands &x, size_t first, size_t count)

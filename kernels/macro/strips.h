@@ -3,6 +3,7 @@
 #ifndef MESHD_MACRO_STRIPS_H
 #define MESHD_MACRO_STRIPS_H
 
+#include <atomic>
 #include <new>
 #include <utility>
 #include <vector>
@@ -69,6 +70,12 @@ class row_block {
     const float *data_;
 };
 
+/* Whether out is better stored past the caches: it would push everything else out of them. */
+bool stores_past_caches(const backward_operands &x);
+
+/* Stores past the caches are ordered like no others: this ends them before a task ends. */
+inline void end_of_stores() { std::atomic_thread_fence(std::memory_order_seq_cst); }
+
 /* One index array for each strip, (words, panels * 64) of T. */
 template <class T> class strip_index {
   public:
@@ -96,10 +103,12 @@ template <class T> struct backward_plan {
     const std::vector<strip> strips;
     const scratch<float> alpha;
     const strip_index<T> index;
+    const bool past_caches; /* out is too large to stay in a cache, and all strips are aligned */
 
     backward_plan(const backward_operands &of, size_t index_words)
         : x(of), reduced(of.b.rows), row_words(ceiling(of.k, 64)), strips(cut(of.k, of.b.beta)),
-          alpha(reduced * ceiling(of.k, of.b.beta)), index(strips, index_words) {
+          alpha(reduced * ceiling(of.k, of.b.beta)), index(strips, index_words),
+          past_caches(stores_past_caches(of)) {
         const size_t segments = ceiling(of.k, of.b.beta);
         transpose(of.b.scales, reduced, segments, segments, alpha.data(), reduced);
     }

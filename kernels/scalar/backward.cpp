@@ -85,13 +85,13 @@ extern "C" int32_t meshd_digits_planes_scalar(const float *g, const float *alpha
 }
 
 extern "C" void meshd_finish_exact_scalar(const float *sums, size_t n, const uint64_t *keep,
-                                          float *out) {
+                                          int, float *out) {
     for (size_t i = 0; i < n; ++i) out[i] = bit(keep, i) ? sums[i] : 0.0f;
 }
 
 extern "C" void meshd_finish_integer_scalar(const int32_t *sums, size_t n, int32_t factor,
                                             const int32_t *offset, int32_t constant, float step,
-                                            const uint64_t *keep, float *out) {
+                                            const uint64_t *keep, int, float *out) {
     for (size_t i = 0; i < n; ++i) {
         const int32_t sum = sums[i] * factor + offset[i] + constant;
         out[i] = bit(keep, i) ? step * (float)sum : 0.0f;

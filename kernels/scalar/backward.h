@@ -26,10 +26,11 @@ int32_t meshd_round_int8_scalar(const float *g, const float *alpha, size_t n, fl
 int32_t meshd_digits_planes_scalar(const float *g, const float *alpha, size_t n, size_t groups,
                                    float inverse, size_t planes, uint16_t *keys, size_t
                                    pair_stride);
-void meshd_finish_exact_scalar(const float *sums, size_t n, const uint64_t *keep, float *out);
-void meshd_finish_integer_scalar(const int32_t *sums, size_t n, int32_t factor, const int32_t
-                                 *offset, int32_t constant, float step, const uint64_t *keep,
-                                 float *out);
+void meshd_finish_exact_scalar(const float *sums, size_t n, const uint64_t *keep,
+                               int past_caches, float *out);
+void meshd_finish_integer_scalar(const int32_t *sums, size_t n, int32_t factor,
+                                 const int32_t *offset, int32_t constant, float step,
+                                 const uint64_t *keep, int past_caches, float *out);
 
 void meshd_fill_backward_scalar(backward_kernels *table);
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from meshd.bits import ops
+from meshd.bits.product import Panels
 from meshd.hbnn.binarize import Coding
 from meshd.hbnn.estimator import Estimator
 
@@ -45,6 +46,22 @@ class PackedWeight:
 
     words: NDArray[np.uint64]
     scales: NDArray[np.float32]
+    _panels: dict[tuple[ProductRule, str], Panels] = field(
+        default_factory=dict, init=False, compare=False, repr=False
+    )
+
+    def panels(self, rule: ProductRule, length: int) -> Panels:
+        """Return the weights laid out for products with rows of `length`: made once, kept.
+
+        Neither array may change from then on.
+        """
+        use = rule, ops.isa()
+        if use not in self._panels:
+            prepare = ops.prepare_unipolar if rule.is_unipolar else ops.prepare_signed
+            panels = prepare(self.words, self.scales, rule.beta_w, rule.beta_a, length)
+            self._panels.clear()  # those of another rule or instruction set are not wanted again
+            self._panels[use] = panels
+        return self._panels[use]
 
     def times(self, gain: Tensor | None) -> PackedWeight:
         """Return these weights with each row's scales multiplied by `gain` (N), None for 1."""

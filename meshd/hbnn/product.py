@@ -78,8 +78,10 @@ def product_native(
 
     With `packed` None, `weight` holds latents, packed here; otherwise `weight` is the dequantized
     `packed`, present for its gradient. Rows of `x` that are not contiguous are copied first.
-    `gain` (N).
+    `gain` (N). Where no gradient is wanted, weights that are `packed` are laid out once.
     """
+    if packed is not None and gain is None and not torch.is_grad_enabled():
+        return _product_with_panels(x, packed, rule)
     result: Tensor = _NativeProduct.apply(x, weight, gain, packed, rule)  # type: ignore[no-untyped-call]
     return result
 
@@ -109,6 +111,23 @@ def multiply_packed(
         out=y.numpy(),
     )
     return y, words, scales, kept
+
+
+def _product_with_panels(x: Tensor, packed: PackedWeight, rule: ProductRule) -> Tensor:
+    rows = x.contiguous()
+    multiply = ops.binarized_product_unipolar if rule.is_unipolar else ops.binarized_product_signed
+    y = torch.empty(len(rows), len(packed.words))
+    multiply(
+        rows.numpy(),
+        rule.beta_a,
+        packed.words,
+        packed.scales,
+        rule.beta_w,
+        panels=packed.panels(rule, rows.shape[1]),
+        threads=min(torch.get_num_threads(), ops.MOST_THREADS),
+        out=y.numpy(),
+    )
+    return y
 
 
 class _NativeProduct(torch.autograd.Function):

@@ -116,6 +116,7 @@ def _product(
             setting.cut,
             cut_a=setting.cut_a,
             estimator=setting.estimator,
+            backward=setting.backward,
             generator=generator,
         )
     with torch.no_grad():

@@ -22,7 +22,8 @@ class Setting:
     initial: factor on the binary layers' initial latents. norm: batch normalisation "none",
     "before" binarization or "after" a binary product. once: activations are binarized once, not
     twice as in the seed. kind: "hbnn", "bnn" (signs without scales) or "float". first: beta_w of
-    the first layer, 0 keeps it dense. temperature: factor on the logits.
+    the first layer, 0 keeps it dense. temperature: factor on the logits. backward: precision of the
+    binary layers' gradients.
     """
 
     group: str
@@ -38,6 +39,7 @@ class Setting:
     once: bool = False
     first: int = 0
     temperature: float = 1.0
+    backward: str = "exact"
 
 
 BASE = Setting("base", "base")

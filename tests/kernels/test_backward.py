@@ -262,3 +262,24 @@ def test_arguments_that_the_common_tests_leave_out() -> None:
         ops.backward_planes(g, words, scales, 32, 70, planes=5)
     with pytest.raises(ValueError, match=r"^seed: must be 0 to "):
         ops.backward_int8(g, words, scales, 32, 70, seed=-1)
+
+
+@pytest.mark.parametrize("beta", [256, 4096, 48])
+@pytest.mark.parametrize(("op", "setting"), SETTINGS[:4], ids=str)
+def test_a_result_past_the_caches_is_the_same(
+    rng: np.random.Generator, op: str, setting: dict[str, Any], beta: int
+) -> None:
+    """8.5 MB, aligned or not: the stores go another way."""
+    rows, reduced, k = 520, 9, 4096
+    g = rng.standard_normal((reduced, rows), np.float32)
+    words, scales = packed(rng, reduced, k, beta, unipolar=True)
+    keep = rng.integers(0, 2**64, (rows, k // 64), np.uint64)
+    memory = np.empty(rows * k + 32, np.float32)
+    first = -memory.ctypes.data % 64 // 4
+    results = []
+    for start in (first, first + 1):
+        out = memory[start : start + rows * k].reshape(rows, k)
+        options = {"transposed": True, "unipolar": True, "keep": keep, "threads": 2, "out": out}
+        getattr(ops, op)(g, words, scales, beta, k, **options, **setting)
+        results.append(out.copy())
+    same(results[0], results[1], (op, beta))
