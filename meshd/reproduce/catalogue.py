@@ -24,6 +24,7 @@ class Entry:
 
 CATALOGUE: Mapping[str, Entry] = {
     "accuracy": Entry("HBNN, sign-only BNN and float32 on Fashion-MNIST, 5 epochs", "60 min", True),
+    "activations": Entry("bits that training keeps of an activation", "1 s"),
     "angle": Entry("a binarized random vector stays within 37.07 degrees of itself", "10 s"),
     "communication": Entry("what a ring's members send: votes against float32", "2 min", True),
     "histograms": Entry("weights of HBNN and BNN after training, beside float32's", "15 min", True),
@@ -37,6 +38,7 @@ def find(name: str) -> Experiment:
     """The experiment of that name, loaded; KeyError if there is none."""
     from meshd.reproduce import (
         accuracy,
+        activations,
         angle,
         communication,
         histograms,
@@ -46,7 +48,13 @@ def find(name: str) -> Experiment:
     )
 
     every = (
-        *(accuracy.ACCURACY, angle.ANGLE, communication.COMMUNICATION, histograms.HISTOGRAMS),
+        *(
+            accuracy.ACCURACY,
+            activations.ACTIVATIONS,
+            angle.ANGLE,
+            communication.COMMUNICATION,
+            histograms.HISTOGRAMS,
+        ),
         *(matmul.MATMUL, im2col.IM2COL, size.SIZE),
     )
     return {experiment.name: experiment for experiment in every}[name]

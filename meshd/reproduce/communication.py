@@ -13,6 +13,7 @@ from __future__ import annotations
 import dataclasses
 import queue
 import threading
+from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
@@ -74,7 +75,7 @@ def run(options: Options, say: Say) -> Result:
         ),
         settings={
             **dataclasses.asdict(protocol),
-            "data": options.data,
+            "data": Path(options.data).name,
             "job": dataclasses.asdict(job("votes", protocol)),
         },
         seeds=[SEED],
@@ -205,11 +206,12 @@ def draw(figures: Figures) -> Figure:
     seconds.set(ylabel="seconds a step", yscale="log")
     seconds.set_title(f"Computed: {shown // 1_000_000} million parameters, bandwidth alone")
     bits.set_ylim(1, 200)
+    seconds.set_ylim(bottom=2e-3)
     for axes in (bits, seconds):
         axes.set(xlabel="members")
         axes.set_xticks(x)
     bits.legend(loc="center right")
-    seconds.legend(fontsize=8, loc="center right")
+    seconds.legend(ncols=2, loc="lower center", fontsize=9)
     return figure
 
 

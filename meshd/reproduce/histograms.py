@@ -99,9 +99,11 @@ def run(options: Options, say: Say) -> Result:
         experiment="histograms",
         claim=CLAIM,
         finding=(
-            "what the network computes with, distance of its shape to float32's (Wasserstein-1):"
-            f" HBNN {hbnn['shape_wasserstein']:.2f}, BNN {bnn['shape_wasserstein']:.2f} standard"
-            f" deviations; as it is {hbnn['wasserstein']:.2f} and {bnn['wasserstein']:.1f}"
+            "distance of the shape to float32's (Wasserstein-1, standard deviations): what the"
+            f" network computes with, HBNN {hbnn['shape_wasserstein']:.2f}, BNN"
+            f" {bnn['shape_wasserstein']:.2f}; latents, HBNN"
+            f" {found['hbnn']['latents']['shape_wasserstein']:.2f}, BNN"
+            f" {found['bnn']['latents']['shape_wasserstein']:.2f}"
         ),
         settings=settings_of(options),
         seeds=[SEED],

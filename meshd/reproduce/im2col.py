@@ -130,9 +130,9 @@ def run(options: Options, say: Say) -> Result:
         experiment="im2col",
         claim=CLAIM,
         finding=(
-            f"{min(less):.0f} to {max(less):.0f} times fewer bytes, {min(faster):.0f} to"
-            f" {max(faster):.0f} times faster; {min(whole):.0f} to {max(whole):.0f} times where"
-            " float32 images are packed first"
+            f"{min(less):.1f} times fewer bytes, {min(faster):.0f} to {max(faster):.0f} times"
+            f" faster; {min(whole):.0f} to {max(whole):.0f} times where float32 images are packed"
+            " first"
         ),
         settings={"batch": batch, "beta": BETA, "threads": 1, "padding": "kernel / 2"},
         seeds=[SEED],

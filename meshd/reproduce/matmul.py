@@ -27,6 +27,7 @@ from meshd.reproduce.result import Experiment, Figures, Options, Result, Say, Ta
 
 CLAIM = "Consistently about 10 times faster than CMMA algorithm."
 CLAIMED = 10
+TIMES = (5, 10, 20, 50, 100, 200, 500)  # ticks
 BETAS = (0, 64, 16)  # 0: the whole row
 QUICK_SIZES: tuple[int, ...] = (64, 128, 256)
 AGAINST = {"cmma": "CMMA", "mm": "MKL", "onednn": "ONEDNN"}
@@ -121,13 +122,14 @@ def draw(figures: Figures) -> Figure:
     if sizes:
         ratios.annotate(
             "the seed's 10 times",
-            (sizes[0], CLAIMED),
+            (sizes[-1], CLAIMED),
             xytext=(0, 4),
             textcoords="offset points",
+            ha="right",
         )
     ratios.set(title="Times as fast as CMMA", xlabel="matrix size", xscale="log", yscale="log")
     ratios.set_xticks(sizes, [str(size) for size in sizes])
-    ratios.set_yticks([5, 10, 20, 50, 100], ["5", "10", "20", "50", "100"])
+    ratios.set_yticks(TIMES, [str(tick) for tick in TIMES])
     ratios.minorticks_off()
     return figure
 

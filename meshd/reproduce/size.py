@@ -1,22 +1,23 @@
 """Model sizes: what every parameter takes in float32, in float16, and in our model file.
 
-A binary parameter of `rows` x `columns` is a bit a weight, each row in whole bytes, and a 16-bit
-scale for each segment of beta: 1 + 16 / beta bits a weight, 32 / (1 + 16 / beta) times less
-than float32 (25.6 at beta = 64). A dense parameter stays float32. Computed from the shapes that
-`meshd.core.network` gives; a model file is just these arrays and a header.
+A binary parameter is a bit a weight, each row in whole bytes, and a 16-bit scale for each segment
+of beta: 1 + 16 / beta bits a weight, 32 / (1 + 16 / beta) times less than float32 (25.6 at beta =
+64). Dense matrices stay float32, or are stored as float16; vectors and running statistics are
+float32. Computed from the layout of a model file (`meshd.hbnn.runtime.model_file`), without its
+header.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from math import prod
 from typing import Any
 
 from matplotlib.figure import Figure
 
-from meshd.bits import ops
-from meshd.core.network.graph import Parameter, resolve
+from meshd.core.network.graph import Network, resolve
 from meshd.core.network.spec import NetworkDescription, NetworkSpec, Shape
-from meshd.reproduce.picture import FLOAT, OURS, SKY, panels
+from meshd.hbnn.runtime.model_file import Layout, layout
+from meshd.reproduce.picture import FLOAT, GREEN, OURS, SKY, panels
 from meshd.reproduce.result import Experiment, Figures, Options, Result, Say, Table
 
 CLAIM = "Reduction of model sizes."
@@ -38,30 +39,41 @@ NETWORKS: dict[str, tuple[dict[str, Any], Shape, int]] = {
     "ResNet-18, 32 pixels": ({"preset": "resnet18"}, COLOUR, 10),
     "ResNet-18, 224 pixels": ({"preset": "resnet18"}, LARGE, 1000),
 }
+# Form -> label and colour; of ours, how dense matrices are stored.
+FORMS = {
+    "float32": ("float32", FLOAT),
+    "float16": ("float16", SKY),
+    "ours": ("ours", OURS),
+    "ours16": ("ours, dense float16", GREEN),
+}
+FILES = {"ours": "float32", "ours16": "float16"}
 BY_LAYER = "ResNet-18, 32 pixels"
 
 
-def model_file_bytes(parameter: Parameter) -> int:
-    """What a parameter takes in a model file, without the header."""
-    if parameter.kind == "dense":
-        return 4 * parameter.size
-    bits = -(-parameter.columns // 8)
-    return parameter.rows * (bits + 2 * ops.segments(parameter.columns, parameter.beta))
+TYPE_BYTES = {"U8": 1, "F16": 2, "F32": 4}
 
 
-def layers_of(parameters: Iterable[Parameter]) -> list[dict[str, Any]]:
-    """Name, kind, elements and bytes of every parameter, in order."""
+def layers_of(network: Network) -> list[dict[str, Any]]:
+    """Name, kind, shape and bytes in each form of every parameter and statistic, in order."""
+    files = {form: layout(network, dense) for form, dense in FILES.items()}
+    layers = [(p.name, p.kind, p.shape) for p in network.parameters()]
+    layers += [(name, "dense", (length,)) for name, length in network.statistics()]
     return [
         {
-            "name": parameter.name,
-            "kind": parameter.kind,
-            "shape": list(parameter.shape),
-            "float32": 4 * parameter.size,
-            "float16": 2 * parameter.size,
-            "ours": model_file_bytes(parameter),
+            "name": name,
+            "kind": kind,
+            "shape": list(shape),
+            "float32": 4 * prod(shape),
+            "float16": 2 * prod(shape),
+            **{form: _bytes_of(name, found) for form, found in files.items()},
         }
-        for parameter in parameters
+        for name, kind, shape in layers
     ]
+
+
+def _bytes_of(name: str, found: Layout) -> int:
+    tensors = (found[n] for n in (name, f"{name}.bits", f"{name}.scales") if n in found)
+    return sum(TYPE_BYTES[kind] * prod(shape) for kind, shape in tensors)
 
 
 def run(options: Options, say: Say) -> Result:
@@ -70,55 +82,46 @@ def run(options: Options, say: Say) -> Result:
     for name, (settings, shape, classes) in NETWORKS.items():
         say(name)
         spec = NetworkSpec(**{"beta_w": BETA, "beta_a": BETA, **settings})
-        layers = layers_of(resolve(NetworkDescription(spec, shape, classes)).parameters())
-        totals = {key: sum(layer[key] for layer in layers) for key in ("float32", "float16")}
-        parts = {
-            kind: [layer for layer in layers if layer["kind"] == kind]
-            for kind in ("binary", "dense")
-        }
+        layers = layers_of(resolve(NetworkDescription(spec, shape, classes)))
+        binary = [layer for layer in layers if layer["kind"] == "binary"]
         networks[name] = {
-            **totals,
             "beta": spec.beta_w,
-            "ours": sum(layer["ours"] for layer in layers),
-            "ours_dense": sum(layer["ours"] for layer in parts["dense"]),
-            "float32_binary": sum(layer["float32"] for layer in parts["binary"]),
-            "ours_binary": sum(layer["ours"] for layer in parts["binary"]),
+            **{form: sum(layer[form] for layer in layers) for form in FORMS},
+            "binary": {form: sum(layer[form] for layer in binary) for form in FORMS},
             "layers": layers,
         }
+    packed = [sizes["binary"]["float32"] / sizes["binary"]["ours"] for sizes in networks.values()]
+    halved = [sizes["float32"] / sizes["ours16"] for sizes in networks.values()]
+    ratios = [sizes["float32"] / sizes["ours"] for sizes in networks.values()]
     rows = [
         [
             name,
             str(sizes["beta"]),
-            f"{sizes['float32'] / 1e6:.3f}",
-            f"{sizes['float16'] / 1e6:.3f}",
-            f"{sizes['ours'] / 1e6:.3f}",
-            f"{sizes['float32'] / sizes['ours']:.1f}x",
-            f"{sizes['float32_binary'] / sizes['ours_binary']:.1f}x",
-            f"{100 * sizes['ours_dense'] / sizes['ours']:.0f} %",
+            *(f"{sizes[form] / 1e6:.3f}" for form in FORMS),
+            *(f"{ratio[place]:.1f}x" for ratio in (ratios, halved, packed)),
         ]
-        for name, sizes in networks.items()
+        for place, (name, sizes) in enumerate(networks.items())
     ]
-    binary = [sizes["float32_binary"] / sizes["ours_binary"] for sizes in networks.values()]
-    ratios = [sizes["float32"] / sizes["ours"] for sizes in networks.values()]
     return Result(
         experiment="size",
         claim=CLAIM,
         finding=(
-            f"binary layers {min(binary):.1f} to {max(binary):.1f} times smaller, whole models"
-            f" {min(ratios):.1f} to {max(ratios):.1f} times"
+            f"binary layers {min(packed):.1f} to {max(packed):.1f} times smaller, whole models"
+            f" {min(ratios):.1f} to {max(ratios):.1f} times, {min(halved):.1f} to"
+            f" {max(halved):.1f} with dense matrices as float16"
         ),
         settings={"networks": {n: list(v) for n, v in NETWORKS.items()}},
         seeds=[],
         figures={"networks": networks},
         table=Table(
             (
-                *("NETWORK", "BETA", "FLOAT32 MB", "FLOAT16 MB", "OURS MB", "SMALLER"),
-                *("BINARY LAYERS", "DENSE PART"),
+                *("NETWORK", "BETA", "FLOAT32 MB", "FLOAT16 MB", "OURS MB", "DENSE FLOAT16 MB"),
+                *("SMALLER", "DENSE FLOAT16", "BINARY LAYERS"),
             ),
             rows,
         ),
         notes=(
-            "computed from the shapes; first and last layers and normalisation are dense, float32",
+            "computed from the shapes; first and last layers and normalisation are dense",
             "the seed's MLP stays large where its first layer is dense, as the seed has it: 784 x"
             " 1024 of its 1.86 million weights",
         ),
@@ -130,15 +133,14 @@ def draw(figures: Figures) -> Figure:
     figure, (models, layers) = panels(2)
     networks = figures["networks"]
     places = range(len(networks))
-    forms = (("float32", FLOAT), ("float16", SKY), ("ours", OURS))
-    for row, (form, color) in enumerate(forms):
+    for row, (form, (label, color)) in enumerate(FORMS.items()):
         widths = [sizes[form] / 1e6 for sizes in networks.values()]
-        offset = 0.27 * (row - 1)
-        models.barh([p + offset for p in places], widths, 0.25, color=color, label=form)
+        offset = 0.21 * (row - 1.5)
+        models.barh([p + offset for p in places], widths, 0.2, color=color, label=label)
     for place, sizes in zip(places, networks.values(), strict=True):
         models.annotate(
-            f"{sizes['float32'] / sizes['ours']:.1f}x smaller",
-            (sizes["ours"] / 1e6, place + 0.27),
+            f"{sizes['float32'] / sizes['ours']:.1f}x, {sizes['float32'] / sizes['ours16']:.1f}x",
+            (sizes["ours"] / 1e6, place + 0.21),
             xytext=(4, 0),
             textcoords="offset points",
             va="center",
@@ -149,7 +151,7 @@ def draw(figures: Figures) -> Figure:
     models.set(xlabel="MB", xscale="log", title="Whole models")
     models.grid(visible=False, axis="y")
     chosen = [layer for layer in networks[BY_LAYER]["layers"] if len(layer["shape"]) > 1]
-    for form, color in forms:
+    for form, (_, color) in FORMS.items():
         sizes = [layer[form] / 1e3 for layer in chosen]
         layers.plot(range(1, len(chosen) + 1), sizes, color=color, marker="o", markersize=4)
     dense = [i for i, layer in enumerate(chosen, 1) if layer["kind"] == "dense"]
@@ -157,7 +159,7 @@ def draw(figures: Figures) -> Figure:
         layers.axvspan(place - 0.5, place + 0.5, color="#000000", alpha=0.07, linewidth=0)
     layers.set(xlabel="weight matrix, from first to last (shaded: dense)", ylabel="kB")
     layers.set(yscale="log", title=BY_LAYER)
-    figure.legend(*models.get_legend_handles_labels(), loc="outside upper center", ncols=3)
+    figure.legend(*models.get_legend_handles_labels(), loc="outside upper center", ncols=4)
     return figure
 
 

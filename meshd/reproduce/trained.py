@@ -19,6 +19,7 @@ import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
@@ -94,7 +95,7 @@ def settings_of(options: Options) -> dict[str, Any]:
     """All that decides a run but the seeds."""
     chosen = protocol_of(options)
     return {
-        "data": options.data,
+        "data": Path(options.data).name,
         "width": chosen.width,
         "epochs": chosen.epochs,
         "training_images": chosen.images or "all",
