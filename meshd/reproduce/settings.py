@@ -83,6 +83,8 @@ SETTINGS: Sequence[Setting] = (
     _with("beta schedule", "beta 256, then 64", beta=(256, 64)),
     _with("layers", "activations binarized once", once=True),
     _with("layers", "first layer binary too, beta_w 16", first=16),
+    _with("backward", "gradients int8", backward="int8"),
+    _with("backward", "gradients planes(2)", backward="planes(2)"),
     _with("reference", "float", kind="float"),
     _with("reference", "signs without scales, cut 1", kind="bnn", cut=1.0, cut_a=1.0),
     _with(
