@@ -3,20 +3,18 @@
 A binary parameter is a bit a weight, each row in whole bytes, and a 16-bit scale for each segment
 of beta: 1 + 16 / beta bits a weight, 32 / (1 + 16 / beta) times less than float32 (25.6 at beta =
 64). Dense matrices stay float32, or are stored as float16; vectors and running statistics are
-float32. Computed from the layout of a model file (`meshd.hbnn.runtime.model_file`), without its
-header.
+float32. Computed by `meshd.hbnn.runtime.sizes`, without a file's header.
 """
 
 from __future__ import annotations
 
-from math import prod
 from typing import Any
 
 from matplotlib.figure import Figure
 
 from meshd.core.network.graph import Network, resolve
 from meshd.core.network.spec import NetworkDescription, NetworkSpec, Shape
-from meshd.hbnn.runtime.model_file import Layout, layout
+from meshd.hbnn.runtime.sizes import model_size_report
 from meshd.reproduce.picture import FLOAT, GREEN, OURS, SKY, panels
 from meshd.reproduce.result import Experiment, Figures, Options, Result, Say, Table
 
@@ -50,30 +48,24 @@ FILES = {"ours": "float32", "ours16": "float16"}
 BY_LAYER = "ResNet-18, 32 pixels"
 
 
-TYPE_BYTES = {"U8": 1, "F16": 2, "F32": 4}
-
-
 def layers_of(network: Network) -> list[dict[str, Any]]:
     """Name, kind, shape and bytes in each form of every parameter and statistic, in order."""
-    files = {form: layout(network, dense) for form, dense in FILES.items()}
-    layers = [(p.name, p.kind, p.shape) for p in network.parameters()]
-    layers += [(name, "dense", (length,)) for name, length in network.statistics()]
+    shapes = {parameter.name: list(parameter.shape) for parameter in network.parameters()}
+    files = [model_size_report(network, dense).layers for dense in FILES.values()]
     return [
         {
-            "name": name,
-            "kind": kind,
-            "shape": list(shape),
-            "float32": 4 * prod(shape),
-            "float16": 2 * prod(shape),
-            **{form: _bytes_of(name, found) for form, found in files.items()},
+            "name": layer.name,
+            "kind": layer.kind,
+            "shape": shapes.get(layer.name, [layer.elements]),
+            "float32": layer.float32_bytes,
+            "float16": layer.float32_bytes // 2,
+            **{
+                form: stored.file_bytes
+                for form, stored in zip(FILES, [layer, *others], strict=True)
+            },
         }
-        for name, kind, shape in layers
+        for layer, *others in zip(*files, strict=True)
     ]
-
-
-def _bytes_of(name: str, found: Layout) -> int:
-    tensors = (found[n] for n in (name, f"{name}.bits", f"{name}.scales") if n in found)
-    return sum(TYPE_BYTES[kind] * prod(shape) for kind, shape in tensors)
 
 
 def run(options: Options, say: Say) -> Result:
