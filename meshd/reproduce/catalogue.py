@@ -12,22 +12,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Entry:
-    """What a person reads before choosing. takes: time on one core of a desktop processor.
-
-    data: whether it trains on data that can be chosen.
-    """
+    """What a person reads before choosing. takes: time on one core of a desktop processor."""
 
     shows: str
     takes: str
-    data: bool = False
 
 
 CATALOGUE: Mapping[str, Entry] = {
-    "accuracy": Entry("HBNN, sign-only BNN and float32 on Fashion-MNIST, 5 epochs", "60 min", True),
+    "accuracy": Entry("HBNN, sign-only BNN and float32 on Fashion-MNIST, 5 epochs", "25 min"),
     "activations": Entry("bits that training keeps of an activation", "1 s"),
-    "angle": Entry("a binarized random vector stays within 37.07 degrees of itself", "10 s"),
-    "communication": Entry("what a ring's members send: votes against float32", "2 min", True),
-    "histograms": Entry("weights of HBNN and BNN after training, beside float32's", "15 min", True),
+    "angle": Entry("a binarized random vector stays within 37.07 degrees of itself", "15 s"),
+    "communication": Entry("what a ring's members send: votes against float32", "1 min"),
+    "histograms": Entry("weights of HBNN and BNN after training, beside float32's", "6 min"),
     "matmul": Entry("packed products against CMMA, MKL and oneDNN, 256 to 4096", "2 min"),
     "im2col": Entry("bytes and time of packed im2col against float32's", "20 s"),
     "size": Entry("model sizes of every preset, layer by layer", "1 s"),
