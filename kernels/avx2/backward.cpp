@@ -12,6 +12,20 @@ inline __m256 scaled(const float *g, const float *alpha, size_t c, size_t n) {
     return _mm256_mul_ps(load(g + c, lanes), load(alpha + c, lanes));
 }
 
+// 16 random bits of each of eight counters.
+inline __m256i random_bits(__m256i counter, __m256i second) {
+    __m256i x = _mm256_xor_si256(counter, _mm256_srli_epi32(counter, 16));
+    x = _mm256_mullo_epi32(x, _mm256_set1_epi32(0x7feb352d));
+    x = _mm256_xor_si256(x, _mm256_srli_epi32(x, 15));
+    x = _mm256_xor_si256(x, second);
+    return _mm256_srli_epi32(_mm256_mullo_epi32(x, _mm256_set1_epi32((int)0x846ca68b)), 16);
+}
+
+inline __m256i counters(uint32_t first) {
+    return _mm256_add_epi32(_mm256_set1_epi32((int)first),
+                            _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+}
+
 inline __m256i kept(const uint64_t *keep, size_t i) {
     return lanes_of((uint32_t)(keep[i / 64] >> i % 64) & 0xff);
 }
@@ -50,40 +64,18 @@ extern "C" uint32_t meshd_largest_avx2(const float *g, const float *alpha, size_
     return result;
 }
 
-extern "C" float meshd_sum_magnitudes_avx2(const float *g, const float *alpha, size_t n) {
-    __m256 a = _mm256_setzero_ps(), b = a, c = a, d = a;
-    for (size_t i = 0; i < n; i += 4 * width) {
-        a = _mm256_add_ps(a, magnitude(scaled(g, alpha, i, n)));
-        b = _mm256_add_ps(b, magnitude(scaled(g, alpha, i + width, n)));
-        c = _mm256_add_ps(c, magnitude(scaled(g, alpha, i + 2 * width, n)));
-        d = _mm256_add_ps(d, magnitude(scaled(g, alpha, i + 3 * width, n)));
-    }
-    alignas(32) float lane[width];
-    _mm256_store_ps(lane, _mm256_add_ps(_mm256_add_ps(a, c), _mm256_add_ps(b, d)));
-    for (size_t half = width / 2; half > 0; half /= 2)
-        for (size_t j = 0; j < half; ++j) lane[j] = lane[j] + lane[j + half];
-    return lane[0];
-}
-
 extern "C" int32_t meshd_round_int8_avx2(const float *g, const float *alpha, size_t n,
                                          float inverse, uint32_t first, uint32_t second,
                                          int8_t *values) {
-    const __m256i multiplier1 = _mm256_set1_epi32(0x7feb352d);
-    const __m256i multiplier2 = _mm256_set1_epi32((int)0x846ca68b);
+    const __m256i key = _mm256_set1_epi32((int)second);
     const __m256 to_fixed = _mm256_set1_ps(inverse);
-    __m256i counter = _mm256_add_epi32(_mm256_set1_epi32((int)first),
-                                       _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+    __m256i counter = counters(first);
     __m256i sum = _mm256_setzero_si256();
     for (size_t c = 0; c < n; c += width) {
         const size_t lanes = smaller(width, n - c);
-        __m256i x = _mm256_xor_si256(counter, _mm256_srli_epi32(counter, 16));
-        x = _mm256_mullo_epi32(x, multiplier1);
-        x = _mm256_xor_si256(x, _mm256_srli_epi32(x, 15));
-        x = _mm256_xor_si256(x, _mm256_set1_epi32((int)second));
-        x = _mm256_srli_epi32(_mm256_mullo_epi32(x, multiplier2), 16);
         const __m256i fixed =
             _mm256_cvttps_epi32(_mm256_mul_ps(scaled(g, alpha, c, n), to_fixed));
-        __m256i q = _mm256_srai_epi32(_mm256_add_epi32(fixed, x), 16);
+        __m256i q = _mm256_srai_epi32(_mm256_add_epi32(fixed, random_bits(counter, key)), 16);
         q = _mm256_min_epi32(q, _mm256_set1_epi32(127));
         q = _mm256_and_si256(q, first_lanes(lanes));
         sum = _mm256_add_epi32(sum, q);
@@ -97,22 +89,38 @@ extern "C" int32_t meshd_round_int8_avx2(const float *g, const float *alpha, siz
     return total(sum);
 }
 
+extern "C" void meshd_draw_avx2(size_t n, uint32_t first, uint32_t second, uint16_t *random) {
+    const __m256i key = _mm256_set1_epi32((int)second), step = _mm256_set1_epi32(width);
+    __m256i counter = counters(first);
+    for (size_t c = 0; c < n; c += 2 * width) {
+        const __m256i low = random_bits(counter, key);
+        counter = _mm256_add_epi32(counter, step);
+        const __m256i high = random_bits(counter, key);
+        counter = _mm256_add_epi32(counter, step);
+        const __m256i packed = _mm256_packus_epi32(low, high);
+        _mm256_storeu_si256((__m256i *)(random + c), _mm256_permute4x64_epi64(packed, 0xd8));
+    }
+}
+
 extern "C" int32_t meshd_digits_planes_avx2(const float *g, const float *alpha, size_t n,
                                             size_t groups, float inverse, size_t planes,
-                                            uint16_t *keys, size_t pair_stride) {
-    const __m256 to_steps = _mm256_set1_ps(inverse);
-    const __m256 half = _mm256_set1_ps((float)(1 << (planes - 1)));
-    const __m256 most = _mm256_set1_ps((float)((1 << planes) - 1));
+                                            const uint16_t *random, uint16_t *keys,
+                                            size_t pair_stride) {
+    const __m256 to_fixed = _mm256_set1_ps(inverse);
+    const __m256i middle = _mm256_set1_epi32(32768 * meshd_largest_digit(planes));
     __m256i sum = _mm256_setzero_si256();
     for (size_t group = 0; group < groups; group += width) {
         __m256i low = _mm256_setzero_si256(), high = low;
         for (size_t j = 0; j < MESHD_PLANES_GROUP; ++j) {
             const size_t c = j * groups + group, end = smaller(n, (j + 1) * groups);
             if (c >= end) break;
-            __m256 x = _mm256_mul_ps(scaled(g, alpha, c, end), to_steps);
-            x = _mm256_max_ps(_mm256_add_ps(x, half), _mm256_setzero_ps());
-            const __m256i digit = _mm256_and_si256(_mm256_cvttps_epi32(_mm256_min_ps(x, most)),
-                                                   first_lanes(smaller(width, end - c)));
+            const __m256i fixed =
+                _mm256_cvtps_epi32(_mm256_mul_ps(scaled(g, alpha, c, end), to_fixed));
+            const __m256i fraction =
+                _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)(random + c)));
+            const __m256i digit = _mm256_and_si256(
+                _mm256_srli_epi32(_mm256_add_epi32(_mm256_add_epi32(fixed, middle), fraction), 16),
+                first_lanes(smaller(width, end - c)));
             sum = _mm256_add_epi32(sum, digit);
             const __m128i shift = _mm_cvtsi32_si128(2 * (int)j);
             const __m256i pair = _mm256_and_si256(digit, _mm256_set1_epi32(3));

@@ -19,6 +19,20 @@ inline __m512 scaled(const float *g, const float *alpha, size_t c, size_t n) {
                          _mm512_maskz_loadu_ps(exist, alpha + c));
 }
 
+// 16 random bits of each of sixteen counters.
+inline __m512i random_bits(__m512i counter, __m512i second) {
+    __m512i x = _mm512_xor_si512(counter, _mm512_srli_epi32(counter, 16));
+    x = _mm512_mullo_epi32(x, _mm512_set1_epi32(0x7feb352d));
+    x = _mm512_ternarylogic_epi32(x, _mm512_srli_epi32(x, 15), second, 0x96); // exclusive or
+    return _mm512_srli_epi32(_mm512_mullo_epi32(x, _mm512_set1_epi32((int)0x846ca68b)), 16);
+}
+
+inline __m512i counters(uint32_t first) {
+    return _mm512_add_epi32(
+        _mm512_set1_epi32((int)first),
+        _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15));
+}
+
 inline uint32_t kept(const uint64_t *keep, size_t i) {
     return (uint32_t)(keep[i / 64] >> i % 64) & 0xffff;
 }
@@ -49,38 +63,17 @@ extern "C" uint32_t meshd_largest_avx512bw(const float *g, const float *alpha, s
     return _mm512_reduce_max_epu32(_mm512_max_epu32(even, odd));
 }
 
-extern "C" float meshd_sum_magnitudes_avx512bw(const float *g, const float *alpha, size_t n) {
-    __m512 even = _mm512_setzero_ps(), odd = even;
-    for (size_t c = 0; c < n; c += 2 * width) {
-        even = _mm512_add_ps(even, _mm512_abs_ps(scaled(g, alpha, c, n)));
-        odd = _mm512_add_ps(odd, _mm512_abs_ps(scaled(g, alpha, c + width, n)));
-    }
-    alignas(64) float lane[width];
-    _mm512_store_ps(lane, _mm512_add_ps(even, odd));
-    for (size_t half = width / 2; half > 0; half /= 2)
-        for (size_t j = 0; j < half; ++j) lane[j] = lane[j] + lane[j + half];
-    return lane[0];
-}
-
 extern "C" int32_t meshd_round_int8_avx512bw(const float *g, const float *alpha, size_t n,
                                              float inverse, uint32_t first, uint32_t second,
                                              int8_t *values) {
-    const __m512i multiplier1 = _mm512_set1_epi32(0x7feb352d);
-    const __m512i multiplier2 = _mm512_set1_epi32((int)0x846ca68b);
     const __m512i key = _mm512_set1_epi32((int)second), step = _mm512_set1_epi32(width);
     const __m512 to_fixed = _mm512_set1_ps(inverse);
-    __m512i counter = _mm512_add_epi32(
-        _mm512_set1_epi32((int)first),
-        _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15));
+    __m512i counter = counters(first);
     __m512i sum = _mm512_setzero_si512();
     for (size_t c = 0; c < n; c += width, counter = _mm512_add_epi32(counter, step)) {
-        __m512i x = _mm512_xor_si512(counter, _mm512_srli_epi32(counter, 16));
-        x = _mm512_mullo_epi32(x, multiplier1);
-        x = _mm512_ternarylogic_epi32(x, _mm512_srli_epi32(x, 15), key, 0x96); // exclusive or
-        x = _mm512_srli_epi32(_mm512_mullo_epi32(x, multiplier2), 16);
         const __m512i fixed =
             _mm512_cvttps_epi32(_mm512_mul_ps(scaled(g, alpha, c, n), to_fixed));
-        __m512i q = _mm512_srai_epi32(_mm512_add_epi32(fixed, x), 16);
+        __m512i q = _mm512_srai_epi32(_mm512_add_epi32(fixed, random_bits(counter, key)), 16);
         q = _mm512_min_epi32(q, _mm512_set1_epi32(127));
         const __mmask16 exist = first_lanes(n - c);
         sum = _mm512_mask_add_epi32(sum, exist, sum, q);
@@ -89,12 +82,20 @@ extern "C" int32_t meshd_round_int8_avx512bw(const float *g, const float *alpha,
     return _mm512_reduce_add_epi32(sum);
 }
 
+extern "C" void meshd_draw_avx512bw(size_t n, uint32_t first, uint32_t second, uint16_t *random) {
+    const __m512i key = _mm512_set1_epi32((int)second), step = _mm512_set1_epi32(width);
+    __m512i counter = counters(first);
+    for (size_t c = 0; c < n; c += width, counter = _mm512_add_epi32(counter, step))
+        _mm256_storeu_si256((__m256i *)(random + c),
+                            _mm512_cvtepi32_epi16(random_bits(counter, key)));
+}
+
 extern "C" int32_t meshd_digits_planes_avx512bw(const float *g, const float *alpha, size_t n,
                                                 size_t groups, float inverse, size_t planes,
-                                                uint16_t *keys, size_t pair_stride) {
-    const __m512 to_steps = _mm512_set1_ps(inverse);
-    const __m512 half = _mm512_set1_ps((float)(1 << (planes - 1)));
-    const __m512 most = _mm512_set1_ps((float)((1 << planes) - 1));
+                                                const uint16_t *random, uint16_t *keys,
+                                                size_t pair_stride) {
+    const __m512 to_fixed = _mm512_set1_ps(inverse);
+    const __m512i middle = _mm512_set1_epi32(32768 * meshd_largest_digit(planes));
     const __m512i pair = _mm512_set1_epi32(3);
     __m512i sum = _mm512_setzero_si512();
     for (size_t group = 0; group < groups; group += width) {
@@ -104,10 +105,13 @@ extern "C" int32_t meshd_digits_planes_avx512bw(const float *g, const float *alp
             const size_t c = j * groups + group;
             if (c >= n) break;
             const size_t end = n < (j + 1) * groups ? n : (j + 1) * groups;
-            __m512 x = _mm512_mul_ps(scaled(g, alpha, c, end), to_steps);
-            x = _mm512_max_ps(_mm512_add_ps(x, half), _mm512_setzero_ps());
-            const __m512i digit =
-                _mm512_maskz_cvttps_epi32(first_lanes(end - c), _mm512_min_ps(x, most));
+            const __m512i fixed =
+                _mm512_cvtps_epi32(_mm512_mul_ps(scaled(g, alpha, c, end), to_fixed));
+            const __m512i fraction =
+                _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)(random + c)));
+            const __m512i digit = _mm512_maskz_srli_epi32(
+                first_lanes(end - c),
+                _mm512_add_epi32(_mm512_add_epi32(fixed, middle), fraction), 16);
             sum = _mm512_add_epi32(sum, digit);
             const __m128i shift = _mm_cvtsi32_si128(2 * (int)j);
             if (planes > 2) {

@@ -78,11 +78,13 @@ void backward_int8(nb::handle g, nb::handle transposed, nb::handle words, nb::ha
 
 void backward_planes(nb::handle g, nb::handle transposed, nb::handle words, nb::handle scales,
                      nb::handle beta, nb::handle k, nb::handle unipolar, nb::handle keep,
-                     nb::handle threads, nb::handle out, nb::handle planes_arg) {
+                     nb::handle threads, nb::handle out, nb::handle planes_arg,
+                     nb::handle seed_arg) {
     const backward_arguments a(g, transposed, words, scales, beta, k, unipolar, keep, threads, out);
     const size_t planes = bounded(planes_arg, 1, MESHD_PLANES_MOST, "planes");
+    const uint64_t seed = bounded(seed_arg, 0, INT64_MAX, "seed");
     a.require_integers();
-    a.run([=](const backward_operands *x) { return meshd_backward_planes(x, planes); });
+    a.run([=](const backward_operands *x) { return meshd_backward_planes(x, planes, seed); });
 }
 
 void product_floats(nb::handle x_arg, nb::handle words, nb::handle scales, nb::handle beta,

@@ -40,6 +40,10 @@ enum {
     MESHD_LARGEST_REDUCTION = 1 << 22 /* C, for integers: 4 * 15 * C and 2 * 128 * C fit int32_t */
 };
 
+/* L: the digits of `planes` bits are 0..L. From two planes on their number is odd, so that the
+ * middle one stands for 0; a single plane has no room for that. */
+static inline int meshd_largest_digit(size_t planes) { return planes == 1 ? 1 : (1 << planes) - 2; }
+
 /* The kernels' building blocks; what they build is declared below. All scratch arrays are aligned
  * to 64 bytes: index, values, keys, sums. Strip arrays have `panels` * 64 columns, 1..4 panels. */
 struct backward_kernels {
@@ -70,20 +74,23 @@ struct backward_kernels {
     void (*scale)(const float *g, const float *alpha, size_t n, float *v);
     /* The largest |v[c]| as the bits of a float: 0x7f800000 and above where one is not finite. */
     uint32_t (*largest)(const float *g, const float *alpha, size_t n);
-    /* sum |v[c]|: lane[j] = (|v[j]| + |v[j + 32]|) + ..., j < 32; then lane[j] += lane[j + 16],
-     * + 8, + 4, + 2, + 1. */
-    float (*sum_magnitudes)(const float *g, const float *alpha, size_t n);
     /* values[c] = ((int32_t)(v[c] * inverse) + (h(c) >> 16)) >> 16, at most 127; returns their sum.
      * |v[c] * inverse| <= 128 * 65536. h(c) is a hash of the counter c, 32 bits:
      *     x = c + first;  x ^= x >> 16;  x *= 0x7feb352d;  x ^= x >> 15;  x ^= second;
      *     x *= 0x846ca68b. */
     int32_t (*round_int8)(const float *g, const float *alpha, size_t n, float inverse,
                           uint32_t first, uint32_t second, int8_t *values);
-    /* digit(c) = (int)min(max(v[c] * inverse + 2^(planes - 1), 0), 2^planes - 1) for c < n, 0 from
-     * there on; digit j of group g is that of c = j * groups + g. Writes the keys of sums_planes,
-     * (ceil(planes / 2), groups) with pair_stride; returns the sum of the digits. n <= 7 groups */
+    /* random[c] = h(c) >> 16, with the hash of round_int8. Whole sixteens are written: n rounded up
+     * to a multiple of 16. */
+    void (*draw)(size_t n, uint32_t first, uint32_t second, uint16_t *random);
+    /* digit(c) = (rint(v[c] * inverse) + 32768 L + random[c]) >> 16 for c < n, 0 from there on,
+     * with L = meshd_largest_digit(planes) and |v[c] * inverse| below 32768 L + 1/2: rint is to
+     * nearest, half to even. Digit j of group g is that of c = j * groups + g. Writes the keys of
+     * sums_planes, (ceil(planes / 2), groups) with pair_stride; returns the sum of the digits.
+     * n <= 7 groups. 16 elements more than n of `random` may be read. */
     int32_t (*digits_planes)(const float *g, const float *alpha, size_t n, size_t groups,
-                             float inverse, size_t planes, uint16_t *keys, size_t pair_stride);
+                             float inverse, size_t planes, const uint16_t *random, uint16_t *keys,
+                             size_t pair_stride);
 
     /* out[i] = bit i of keep ? sums[i] : +0, i < n <= 256. keep (ceil(n / 64)). past_caches: out is
      * part of what is too large to stay in a cache, aligned to 64 bytes and n is a multiple of 16;
@@ -121,13 +128,13 @@ int meshd_backward_exact(const struct backward_operands *x);
  * Where all |v| < 1e-30 they count as 0. C <= 2^22. */
 int meshd_backward_int8(const struct backward_operands *x, uint64_t seed);
 
-/* v is rounded to the nearest of 2^planes values step * (2 d - (2^planes - 1)), d a digit of
- * `planes` bits: what as many planes of signs, each half as heavy as the one before, can say. step
- * = the mean |v| of (r, s) times 1, 0.6241, 0.3672, 0.2099 for 1, 2, 3, 4 planes: the uniform
- * quantizer of least mean square error for Gaussian v (Max, "Quantizing for Minimum Distortion",
- * 1960, table II, divided by 2 E|v|). v = 0 is half-way and goes up, as everywhere a sign is taken.
+/* v is rounded to one of the values step * (2 d - L), d = 0..L a digit of `planes` bits, up or down
+ * at random with the expectation v (but for at most 2^-17 of the distance of two values). step =
+ * largest |v| of (r, s) / L with L = 1, 2, 6, 14 for 1, 2, 3, 4 planes: the two ends of one plane,
+ * or 3, 7, 15 values, the middle one 0. The largest |v| stays what it is; so does 0, but for one
+ * plane. The random bits are a function of (seed, r, c) only: all segments of a row share them.
  * The rest as with int8. */
-int meshd_backward_planes(const struct backward_operands *x, size_t planes);
+int meshd_backward_planes(const struct backward_operands *x, size_t planes, uint64_t seed);
 
 /* Forward with float activations (beta_a = 1): x (rows, k), signed w (N, k),
  *     out[m][n] = sum over segments s of w, ascending, from +0: acc = acc + alpha_w[n][s] * t_s

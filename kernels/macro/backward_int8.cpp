@@ -5,15 +5,6 @@ namespace {
 
 using namespace meshd;
 
-// 64 random bits from 128: the finalizer of splitmix64 (Steele, Lea, Flood, "Fast Splittable
-// Pseudorandom Number Generators", 2014) over each part in turn.
-uint64_t mixed(uint64_t state, uint64_t part) {
-    state += part * 0x9e3779b97f4a7c15 + 0x9e3779b97f4a7c15;
-    state = (state ^ state >> 30) * 0xbf58476d1ce4e5b9;
-    state = (state ^ state >> 27) * 0x94d049bb133111eb;
-    return state ^ state >> 31;
-}
-
 struct int8_rounding {
     static constexpr size_t tile_rows = MESHD_INT8_ROWS;
     using digits = int8_t;
@@ -44,8 +35,12 @@ struct int8_rounding {
         }
     }
 
+    // Each segment has random numbers of its own, made while it is rounded.
+    size_t draws() const { return 0; }
+    void draw(size_t, uint16_t *) const {}
+
     rounded_row round(const float *g, const float *alpha, size_t row, size_t segment,
-                      int8_t *to) const {
+                      const uint16_t *, int8_t *to) const {
         const size_t n = plan.reduced;
         const uint32_t bits = kernels.largest(g, alpha, n);
         float largest;

@@ -1,4 +1,5 @@
-// The backward product with G rounded to 1..4 bit planes. With L = 2^planes - 1, digits d, bits b:
+// The backward product with G rounded to 1..4 bit planes, up or down at random. With digits d in
+// 0..L and bits b:
 //     v = step * (2 d - L)
 //     sum of (2 d - L) (2 b - 1) = 4 sum of d b - 2 sum of d - 2 L sum of b + L C
 //     sum of (2 d - L) b         = 2 sum of d b - L sum of b
@@ -9,8 +10,6 @@ namespace {
 
 using namespace meshd;
 
-// Half the best uniform quantizer's step over the mean magnitude: see include/meshd_backward.h.
-constexpr float step_of_mean[MESHD_PLANES_MOST + 1] = {0, 1.0f, 0.6241f, 0.3672f, 0.2099f};
 constexpr uint16_t all_ones = 0x1555; // seven digits of 1
 
 struct planes_rounding {
@@ -20,12 +19,14 @@ struct planes_rounding {
     const backward_plan<uint8_t> plan;
     const backward_kernels &kernels;
     const size_t planes;
+    const uint64_t seed;
     const int32_t most;          // L
     const scratch<int32_t> ones; // (strips, 256): what the sum of b adds to a column
 
-    planes_rounding(const backward_operands &x, size_t planes_)
+    planes_rounding(const backward_operands &x, size_t planes_, uint64_t seed_)
         : plan(x, ceiling(x.b.rows, MESHD_PLANES_GROUP)), kernels(meshd_kernels()->backward),
-          planes(planes_), most((1 << planes_) - 1), ones(plan.strips.size() * MESHD_STRIP) {}
+          planes(planes_), seed(seed_), most(meshd_largest_digit(planes_)),
+          ones(plan.strips.size() * MESHD_STRIP) {}
 
     size_t groups() const { return plan.index.words(); }
     size_t row_size() const { return (planes + 1) / 2 * groups(); }
@@ -51,17 +52,29 @@ struct planes_rounding {
             ones.data()[i * MESHD_STRIP + j] = -(plan.x.unipolar ? 1 : 2) * most * count.data()[j];
     }
 
-    rounded_row round(const float *g, const float *alpha, size_t, size_t, uint16_t *to) const {
+    // A row's segments share the random numbers: the hash would cost more than the rounding.
+    size_t draws() const { return (ceiling(plan.reduced, 16) + 1) * 16; }
+
+    void draw(size_t row, uint16_t *random) const {
+        const uint64_t key = mixed(mixed(seed, 0), row);
+        kernels.draw(plan.reduced, (uint32_t)key, (uint32_t)(key >> 32), random);
+    }
+
+    rounded_row round(const float *g, const float *alpha, size_t, size_t, const uint16_t *random,
+                      uint16_t *to) const {
         const size_t n = plan.reduced;
-        const float mean = kernels.sum_magnitudes(g, alpha, n) / (float)(n ? n : 1);
-        if (!(mean >= counts_as_zero && mean < INFINITY)) {
+        const uint32_t bits = kernels.largest(g, alpha, n);
+        float largest;
+        memcpy(&largest, &bits, sizeof largest);
+        const bool finite = bits < 0x7f800000;
+        if (!finite || largest < counts_as_zero) {
             memset(to, 0, sizeof(uint16_t) * row_size());
-            return {mean < counts_as_zero ? 0.0f : NAN, 0};
+            return {finite ? 0.0f : NAN, 0};
         }
-        const float step = mean * step_of_mean[planes];
+        const float inverse = 32768.0f * (float)most / largest;
         const int32_t sum =
-            kernels.digits_planes(g, alpha, n, groups(), 0.5f / step, planes, to, groups());
-        return {step, plan.x.unipolar ? 0 : most * (int32_t)n - 2 * sum};
+            kernels.digits_planes(g, alpha, n, groups(), inverse, planes, random, to, groups());
+        return {largest / (float)most, plan.x.unipolar ? 0 : most * (int32_t)n - 2 * sum};
     }
 
     void sums(const uint16_t *rounded, size_t i, int32_t *to) const {
@@ -80,9 +93,9 @@ struct planes_rounding {
 
 } // namespace
 
-extern "C" int meshd_backward_planes(const backward_operands *x, size_t planes) {
+extern "C" int meshd_backward_planes(const backward_operands *x, size_t planes, uint64_t seed) {
     try {
-        return integer_product<planes_rounding>(planes_rounding(*x, planes)).run();
+        return integer_product<planes_rounding>(planes_rounding(*x, planes, seed)).run();
     } catch (const std::bad_alloc &) {
         return MESHD_NO_MEMORY;
     }

@@ -5,7 +5,8 @@
  * so that every sum is exact, whatever its order. A Rounding says how:
  *     tile_rows, index_type; index_words(C), fill_index(strip);
  *     digits: a type for one row's integers, row_size(C) of them;
- *     round(g, alpha, row, segment, to) -> rounded_row;   sums(digits, strip, sums);
+ *     draws(): how many random numbers a row's segments share;   draw(row, random);
+ *     round(g, alpha, row, segment, random, to) -> rounded_row;   sums(digits, strip, sums);
  *     factor(), offset(strip). */
 #ifndef MESHD_MACRO_INTEGER_PRODUCT_H
 #define MESHD_MACRO_INTEGER_PRODUCT_H
@@ -25,6 +26,15 @@ struct rounded_row {
 };
 
 constexpr float counts_as_zero = 1e-30f; /* below it, the reciprocal of a step might overflow */
+
+/* 64 random bits from 128: the finalizer of splitmix64 (Steele, Lea, Flood, "Fast Splittable
+ * Pseudorandom Number Generators", 2014) over each part in turn. */
+inline uint64_t mixed(uint64_t state, uint64_t part) {
+    state += part * 0x9e3779b97f4a7c15 + 0x9e3779b97f4a7c15;
+    state = (state ^ state >> 30) * 0xbf58476d1ce4e5b9;
+    state = (state ^ state >> 27) * 0x94d049bb133111eb;
+    return state ^ state >> 31;
+}
 
 template <class Rounding> class integer_product {
   public:
@@ -49,16 +59,19 @@ template <class Rounding> class integer_product {
         const row_block g(by_.plan.x, begin, count);
         const size_t size = unit_rows * by_.row_size();
         const scratch<digits> rounded(size);
+        const scratch<uint16_t> random(unit_rows * by_.draws());
         const scratch<int32_t> sums(tile_rows * MESHD_STRIP);
         memset(rounded.data(), 0, sizeof(digits) * size); // rows that the last tile lacks
         for (size_t unit = 0; unit < count; unit += unit_rows)
-            rows(g, begin + unit, smaller(count - unit, unit_rows), rounded.data(), sums.data());
+            rows(g, begin + unit, smaller(count - unit, unit_rows), random.data(), rounded.data(),
+                 sums.data());
         end_of_stores();
     }
 
     // Of a segment all rows are rounded first: rounding and summing each want the first cache.
-    void rows(const row_block &g, size_t begin, size_t count, digits *rounded,
+    void rows(const row_block &g, size_t begin, size_t count, uint16_t *random, digits *rounded,
               int32_t *sums) const {
+        for (size_t r = 0; r < count; ++r) by_.draw(begin + r, random + r * by_.draws());
         const std::vector<strip> &strips = by_.plan.strips;
         rounded_row row[unit_rows];
         for (size_t i = 0; i < strips.size(); ++i) {
@@ -66,7 +79,8 @@ template <class Rounding> class integer_product {
             if (i == 0 || strips[i - 1].segment != segment)
                 for (size_t r = 0; r < count; ++r)
                     row[r] = by_.round(g.row(begin + r), by_.plan.alpha_of(segment), begin + r,
-                                       segment, rounded + r * by_.row_size());
+                                       segment, random + r * by_.draws(),
+                                       rounded + r * by_.row_size());
             for (size_t r = 0; r < count; r += tile_rows)
                 tile(begin + r, smaller(count - r, tile_rows), i, row + r,
                      rounded + r * by_.row_size(), sums);
@@ -94,7 +108,6 @@ template <class Rounding> class integer_product {
     const Rounding &by_;
     const size_t task_rows_;
 };
-
 
 } // namespace meshd
 

@@ -1,5 +1,6 @@
 // What stands before and after the inner products of the backward pass: scaling, rounding to few
 // bits, and the way back to float32. The definitions stand in include/meshd_backward.h.
+#include <math.h>
 #include <string.h>
 
 #include "backward.h"
@@ -10,6 +11,16 @@ uint32_t magnitude_bits(float x) {
     uint32_t bits;
     memcpy(&bits, &x, sizeof bits);
     return bits & 0x7fffffff;
+}
+
+// 16 random bits of a counter.
+uint32_t random_bits(uint32_t counter, uint32_t second) {
+    uint32_t x = counter;
+    x ^= x >> 16;
+    x *= 0x7feb352d;
+    x ^= x >> 15;
+    x ^= second;
+    return x * 0x846ca68b >> 16;
 }
 
 bool bit(const uint64_t *words, size_t i) { return words[i / 64] >> i % 64 & 1; }
@@ -30,17 +41,6 @@ extern "C" uint32_t meshd_largest_scalar(const float *g, const float *alpha, siz
     return largest;
 }
 
-extern "C" float meshd_sum_magnitudes_scalar(const float *g, const float *alpha, size_t n) {
-    float lane[32] = {};
-    for (size_t c = 0; c < n; ++c) {
-        const float v = g[c] * alpha[c];
-        lane[c % 32] = lane[c % 32] + (v < 0 ? -v : v);
-    }
-    for (size_t half = 16; half > 0; half /= 2)
-        for (size_t j = 0; j < half; ++j) lane[j] = lane[j] + lane[j + half];
-    return lane[0];
-}
-
 // Floor of a fixed-point number plus a fraction that is uniform in [0, 1): its expectation is the
 // number. >> of a negative number rounds down, on every compiler that is supported.
 extern "C" int32_t meshd_round_int8_scalar(const float *g, const float *alpha, size_t n,
@@ -48,32 +48,30 @@ extern "C" int32_t meshd_round_int8_scalar(const float *g, const float *alpha, s
                                            int8_t *values) {
     int32_t sum = 0;
     for (size_t c = 0; c < n; ++c) {
-        uint32_t x = (uint32_t)c + first;
-        x ^= x >> 16;
-        x *= 0x7feb352d;
-        x ^= x >> 15;
-        x ^= second;
-        x *= 0x846ca68b;
         const int32_t fixed = (int32_t)(g[c] * alpha[c] * inverse);
-        const int32_t q = (fixed + (int32_t)(x >> 16)) >> 16;
+        const int32_t q = (fixed + (int32_t)random_bits((uint32_t)c + first, second)) >> 16;
         values[c] = (int8_t)(q < 127 ? q : 127);
         sum += values[c];
     }
     return sum;
 }
 
+extern "C" void meshd_draw_scalar(size_t n, uint32_t first, uint32_t second, uint16_t *random) {
+    for (size_t c = 0; c < (n + 15) / 16 * 16; ++c)
+        random[c] = (uint16_t)random_bits((uint32_t)c + first, second);
+}
+
 extern "C" int32_t meshd_digits_planes_scalar(const float *g, const float *alpha, size_t n,
                                               size_t groups, float inverse, size_t planes,
-                                              uint16_t *keys, size_t pair_stride) {
-    const float half = (float)(1 << (planes - 1)), most = (float)((1 << planes) - 1);
+                                              const uint16_t *random, uint16_t *keys,
+                                              size_t pair_stride) {
+    const int32_t middle = 32768 * meshd_largest_digit(planes);
     int32_t sum = 0;
     for (size_t group = 0; group < groups; ++group) {
         uint32_t low = 0, high = 0;
         for (size_t j = 0, c = group; j < MESHD_PLANES_GROUP && c < n; ++j, c += groups) {
-            float x = g[c] * alpha[c] * inverse + half;
-            x = x > 0 ? x : 0;
-            x = x < most ? x : most;
-            const uint32_t digit = (uint32_t)x;
+            const int32_t fixed = (int32_t)lrintf(g[c] * alpha[c] * inverse);
+            const uint32_t digit = (uint32_t)(fixed + middle + random[c]) >> 16;
             low |= (digit & 3) << 2 * j;
             high |= digit >> 2 << 2 * j;
             sum += (int32_t)digit;

@@ -65,7 +65,7 @@ void int8(trial &t) {
 // The number of planes is a function of the shape: each of the four many times.
 void planes(trial &t) {
     each_product(t, [](const backward_operands &x) {
-        return meshd_backward_planes(&x, 1 + (x.b.rows + x.k) % MESHD_PLANES_MOST);
+        return meshd_backward_planes(&x, 1 + (x.b.rows + x.k) % MESHD_PLANES_MOST, 7);
     });
 }
 

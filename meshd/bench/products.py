@@ -134,7 +134,7 @@ FORWARD = (
 SETTINGS: tuple[tuple[str, Callable[..., Floats], dict[str, int], Mapping[str, str]], ...] = (
     ("backward_exact", ops.backward_exact, {}, FLOAT_TABLES),
     ("backward_int8", ops.backward_int8, {"seed": 1}, INT16_TABLES),
-    ("backward_planes2", ops.backward_planes, {"planes": 2}, PACKED),
+    ("backward_planes2", ops.backward_planes, {"planes": 2, "seed": 1}, PACKED),
 )
 BACKWARD = tuple(
     ProductKernel(

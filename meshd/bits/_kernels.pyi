@@ -47,6 +47,7 @@ def backward_planes(
     threads: int,
     out: Floats,
     planes: int,
+    seed: int,
     /,
 ) -> None: ...
 def product_floats(

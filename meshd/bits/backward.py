@@ -82,22 +82,25 @@ def backward_planes(
     k: int,
     *,
     planes: int,
+    seed: int,
     transposed: bool = False,
     unipolar: bool = False,
     keep: Words | None = None,
     threads: int = 1,
     out: Floats | None = None,
 ) -> Floats:
-    """The product with v rounded to 1..4 bit planes: (R, k), deterministic.
+    """The product with v rounded to 1..4 bit planes, up or down at random: (R, k), unbiased.
 
-    v becomes the nearest of step * (2 d - 2^planes + 1), d = 0..2^planes - 1, where step is the
-    mean |v| of (r, s) times 1, 0.6241, 0.3672 or 0.2099: the uniform quantizer of least square
-    error for Gaussian v (Max 1960). v = 0 becomes +step. What is not finite or too small: as
-    `backward_int8`.
+    v = q * step with step = max over c of |v| / (2^(planes - 1) - 1) for each (r, s) and q an
+    integer of -(2^(planes - 1) - 1) to 2^(planes - 1) - 1: 3, 7 or 15 levels for 2, 3 or 4 planes;
+    one plane has the two levels -max |v| and max |v|. The expectation of the level is v (but for at
+    most 2^-17 of the distance of two levels), the largest |v| stays what it is, and so does v = 0,
+    but for one plane. The random bits are a function of (seed, r, c) alone, 0 <= seed < 2^63: the
+    segments of a row share them. What is not finite or too small: as `backward_int8`.
     """
     out = _output(g, k, transposed, out)
     _kernels.backward_planes(
-        g, transposed, words, scales, beta, k, unipolar, keep, threads, out, planes
+        g, transposed, words, scales, beta, k, unipolar, keep, threads, out, planes, seed
     )
     return out
 

@@ -8,7 +8,6 @@ import numpy.typing as npt
 from meshd.bits.layout import Floats, Words
 from meshd.bits.reference import unpack_bits
 
-STEP_OF_MEAN = (0.0, 1.0, 0.6241, 0.3672, 0.2099)  # by number of planes, see ops.backward_planes
 COUNTS_AS_ZERO = np.float32(1e-30)
 MASK64 = 2**64 - 1
 
@@ -122,36 +121,25 @@ def backward_planes(
     k: int,
     *,
     planes: int,
+    seed: int,
     transposed: bool = False,
     unipolar: bool = False,
     keep: Words | None = None,
 ) -> Floats:
-    """Out (R, k) from v = step * (2 d - 2^planes + 1), d the nearest digit."""
+    """Out (R, k) from v = step * (2 d - L), digit d = 0..L, rounded by a hash of (seed, r, c)."""
     g = g.T if transposed else g
     codes = unpack_bits(words, k).astype(np.int64) * (1 if unipolar else 2) - (not unipolar)
     out = np.zeros((g.shape[0], k), np.float32)
-    half, most = np.float32(2 ** (planes - 1)), np.float32(2**planes - 1)
+    most = 1 if planes == 1 else 2**planes - 2
     for s, (begin, end) in enumerate(_cuts(k, beta)):
-        v = g * scales[:, s]
-        mean = _sum_magnitudes(v) / np.float32(max(v.shape[1], 1))
-        step = np.where(np.isfinite(mean), mean * np.float32(STEP_OF_MEAN[planes]), np.nan)
-        step = np.where(mean < COUNTS_AS_ZERO, 0, step).astype(np.float32)
-        usable = step > 0  # neither 0 nor NaN
-        inverse = np.float32(0.5) / np.where(usable, step, 1)
-        x = np.where(usable[:, None], v, 0) * inverse[:, None] + half
-        digit = np.clip(x, 0, most).astype(np.int64)
-        values = np.where(usable[:, None], 2 * digit - int(most), 0)
-        sums = (values @ codes[:, begin:end]).astype(np.float32)
-        out[:, begin:end] = step[:, None] * sums
+        for r, v in enumerate(g * scales[:, s]):
+            largest = np.max(np.abs(v), initial=np.float32(0))
+            step, values = np.float32(np.nan), np.zeros(v.size, np.int64)
+            if np.isfinite(largest):
+                step = largest / np.float32(most) if largest >= COUNTS_AS_ZERO else np.float32(0)
+            if step > 0:
+                fixed = np.rint(v * (np.float32(32768 * most) / largest)).astype(np.int64)
+                fraction = _hashes(_mixed(_mixed(seed, 0), r), v.size) >> 16
+                values = 2 * ((fixed + 32768 * most + fraction) >> 16) - most
+            out[r, begin:end] = step * (values @ codes[:, begin:end]).astype(np.float32)
     return _kept(out, keep)
-
-
-def _sum_magnitudes(v: Floats) -> Floats:
-    """Sum |v| of each row in 32 lanes: element c belongs to lane c mod 32; then halves."""
-    lanes = np.zeros((v.shape[0], 32), np.float32)
-    for start in range(0, v.shape[1], 32):
-        block = np.abs(v[:, start : start + 32])
-        lanes[:, : block.shape[1]] += block
-    for half in (16, 8, 4, 2, 1):
-        lanes = lanes[:, :half] + lanes[:, half:]
-    return lanes[:, 0]

@@ -30,13 +30,12 @@ from meshd.bits import ops
 from meshd.bits.ops import ConvShape
 from meshd.hbnn import dense_conv
 from meshd.hbnn.conv_rule import ConvRule
-from meshd.hbnn.gradient import Factor, look_up_is_faster, product_with_bits
+from meshd.hbnn.gradient import Factor, look_up_is_faster, precision, product_with_bits
 from meshd.hbnn.packed import PackedWeight, pack_weight, unpack_weight
 from meshd.hbnn.product import SHORTEST_NATIVE_SEGMENT
 from meshd.hbnn.rows import filter_rows, filters_of
 from meshd.hbnn.straight_through import KeptDerivative, weight_gradients
 from meshd.hbnn.tensor_bits import int64_of, words_of
-from meshd.hbnn.tensor_gradient import STEP_OF_MEAN
 
 # dL/dx_hat's windows at a time: they are to stay in the second-level cache until they are added.
 BLOCK_BYTES = 1 << 20
@@ -142,7 +141,8 @@ def threads() -> int:
 def image_gradient(g: Tensor, weights: Factor, shape: ConvShape, rule: ConvRule) -> Tensor:
     """Return dL/dx_hat (B, H, W, C) from g = dL/dY (B, Ho, Wo, O) and packed filters."""
     tap, outputs = shape.tap_channels, len(weights.words) // shape.groups
-    if rule.backward == "exact" and not bits_are_faster(ops.isa(), weights.beta):
+    setting = precision(rule.backward, outputs)
+    if setting == "exact" and not bits_are_faster(ops.isa(), weights.beta):
         image = torch.Size((shape.batch, shape.channels, shape.height, shape.width))
         filters = filters_of(weights.dense(), torch.Size((len(weights.words), tap, *rule.kernel)))
         dense = dense_conv.image_gradient(g.permute(0, 3, 1, 2), image, filters, rule)
@@ -154,7 +154,7 @@ def image_gradient(g: Tensor, weights: Factor, shape: ConvShape, rule: ConvRule)
         bits = weights.part(filters_of_group)
         for first in range(0, shape.batch, images):
             block = g[first : first + images, ..., filters_of_group]
-            windows = product_with_bits(block.reshape(-1, outputs), bits, rule.backward)
+            windows = product_with_bits(block.reshape(-1, outputs), bits, setting)
             mine = padded[first : first + images, ..., group * tap : (group + 1) * tap]
             rule.add_windows(windows.view(*block.shape[:3], shape.k), mine)
     return rule.crop(padded)
@@ -174,10 +174,11 @@ def filter_gradient(
 ) -> Tensor:
     """Return D (O, k) from g = dL/dY (B, Ho, Wo, O) and the packed image."""
     beta = min(rule.beta_a, shape.tap_channels)
-    if rule.backward == "exact" and not look_up_is_faster(ops.isa(), beta):
+    outputs = g.shape[-1] // shape.groups
+    setting = precision(rule.backward, outputs)
+    if setting == "exact" and not look_up_is_faster(ops.isa(), beta):
         return _dense_filter_gradient(g, words, scales, shape, rule)
     columns, column_scales = ops.im2col(words, scales, rule.beta_a, shape, threads=threads())
-    outputs = g.shape[-1] // shape.groups
     pieces = []
     for group in range(shape.groups):
         rows = g[..., group * outputs : (group + 1) * outputs].reshape(-1, outputs)
@@ -189,32 +190,8 @@ def filter_gradient(
             shape.k,
             rule.is_unipolar,
         )
-        piece = product_with_bits(rows, bits, rule.backward, transposed=True)
-        if rule.backward.startswith("planes") and not rule.is_unipolar and any(rule.padding):
-            _take_back_padding(piece, rows, bits, shape, rule)
-        pieces.append(piece)
+        pieces.append(product_with_bits(rows, bits, setting, transposed=True))
     return torch.cat(pieces)
-
-
-def _take_back_padding(
-    product: Tensor, g: Tensor, bits: Factor, shape: ConvShape, rule: ConvRule
-) -> None:
-    """Add to D, in place, what padded taps took from it.
-
-    `planes` has no level at 0: the v = 0 of a padded tap counts as +step, and its bits, 0, as the
-    code -1. So each padded tap of a window has cost step, which is the mean over windows of |v| =
-    |g| alpha times a constant.
-    """
-    planes = int(rule.backward[len("planes(") : -1])
-    means = (g.abs().T @ torch.from_numpy(bits.scales)) / max(len(g), 1)
-    inside = rule.pad(torch.ones(1, shape.height, shape.width))
-    lacking = [
-        shape.batch * float((rule.seen_by(tap, inside, shape.out_size) == 0).sum())
-        for tap in rule.taps
-    ]
-    steps = means * STEP_OF_MEAN[planes - 1]
-    per_tap = torch.tensor(lacking).repeat_interleave(steps.shape[1] // len(lacking))
-    product += (steps * per_tap).repeat_interleave(bits.beta, 1)
 
 
 def _dense_filter_gradient(

@@ -6,11 +6,15 @@ The bits choose among the terms, so no dequantized matrix is needed:
 
     exact      float32, as if dense
     int8       each row of dL/dY, times a segment's scales, rounded to int8 up or down at random:
-               unbiased. Its seed is drawn from torch's default generator, so `torch.manual_seed`
-               repeats a run
-    planes(k)  the same rounded to the nearest of 2^k levels, k = 1..4: deterministic, biased
+               unbiased
+    planes(k)  the same rounded to 2, 3, 7, 15 levels, k = 1..4, one of them 0 from k = 2 on
 
-`meshd.bits.backward` says exactly what each computes.
+`meshd.bits.backward` says exactly what each computes. The seed of what is random is drawn from
+torch's default generator, so `torch.manual_seed` repeats a run.
+
+Layers of fewer than NARROWEST_ROUNDED outputs are always `exact`: dL/dx then sums so few terms that
+their rounding does not average out, dL/dw has few rows, and neither product costs much. The last
+layer of a classifier is one, and its gradient is the source of all others.
 """
 
 from __future__ import annotations
@@ -37,6 +41,7 @@ PLANES = re.compile(r"planes\(([1-4])\)")
 LOOK_UP_CYCLES = {"avx512": (8.1, 7.4), "avx512bw": (8.1, 7.4)}
 DENSE_CYCLES = 5 / 12.4
 STRIP, PANEL = 256, 64
+NARROWEST_ROUNDED = 64  # outputs of a layer, in a group
 
 
 @dataclass(frozen=True)
@@ -70,6 +75,16 @@ def check_backward(setting: str) -> str:
     )
 
 
+def planes_of(setting: str) -> int:
+    """Return the k of "planes(k)"."""
+    return int(setting[len("planes(") : -1])
+
+
+def precision(setting: str, outputs: int) -> str:
+    """Return the setting of a layer, or a group, of so many outputs: "exact" where they are few."""
+    return setting if outputs >= NARROWEST_ROUNDED else "exact"
+
+
 def look_up_is_faster(isa: str, beta: int) -> bool:
     """Whether `exact` looks sums up, or multiplies the dequantized matrix."""
     if isa not in LOOK_UP_CYCLES:
@@ -98,8 +113,10 @@ def product_with_bits(
     """Return grad @ bits, or grad^T @ bits where `transposed`, +0 where a bit of `keep` is 0.
 
     grad (R, C), or (C, R), float32 on the CPU; bits (C, K); keep (R, ceil(K/64)); result (R, K).
+    As dL/dY (M, N) lies in both cases, its columns are the layer's outputs: see `precision`.
     """
     g = grad.detach().contiguous()
+    setting = precision(setting, g.shape[1])
     if setting == "exact" and not look_up_is_faster(ops.isa(), bits.beta):
         return masked((g.T if transposed else g) @ bits.dense(), keep)
     out = GRADIENTS.empty(g.shape[1] if transposed else g.shape[0], bits.length)
@@ -113,11 +130,12 @@ def product_with_bits(
     }
     if setting == "exact":
         ops.backward_exact(*operands, **options)
-    elif setting == "int8":
-        seed = int(torch.randint(2**62, ()))
-        ops.backward_int8(*operands, seed=seed, **options)
     else:
-        ops.backward_planes(*operands, planes=int(setting[len("planes(") : -1]), **options)
+        options["seed"] = int(torch.randint(2**62, ()))
+        if setting == "int8":
+            ops.backward_int8(*operands, **options)
+        else:
+            ops.backward_planes(*operands, planes=planes_of(setting), **options)
     return out
 
 

@@ -32,7 +32,7 @@ from torch.autograd.function import once_differentiable
 from meshd.bits import ops
 from meshd.bits.layout import Floats, Words
 from meshd.hbnn.binarize import hadamard, kept_derivative, segment_count, times_kept
-from meshd.hbnn.gradient import Factor, kept_bits, product_with_bits
+from meshd.hbnn.gradient import Factor, kept_bits, precision, product_with_bits
 from meshd.hbnn.packed import PackedWeight, ProductRule, pack_weight, unpack_weight
 from meshd.hbnn.straight_through import KeptDerivative, weight_gradients
 from meshd.hbnn.tensor_bits import int64_of, words_of
@@ -205,15 +205,16 @@ class _TensorProduct(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         weight, gain, kept, bits, scales = ctx.saved_tensors
         rule: ProductRule = ctx.rule
+        setting = precision(rule.backward, grad.shape[1])
         grad_x = grad_w = grad_gain = None
         if ctx.needs_input_grad[0]:
             factor = TensorFactor.of(weight.detach(), rule.beta_w, "signed")
-            grad_x = product_with_factor(grad, factor.times(gain), rule.backward)
+            grad_x = product_with_factor(grad, factor.times(gain), setting)
             if kept is not None:
                 grad_x = times_kept(grad_x, kept, rule.estimator)
         if ctx.needs_input_grad[1] or ctx.needs_input_grad[2]:
             factor = TensorFactor(bits, scales, rule.beta_a, ctx.length, rule.coding)
-            product = product_with_factor(grad.T, factor, rule.backward)
+            product = product_with_factor(grad.T, factor, setting)
             w_hat = None if gain is None else dense_weight(weight, ctx.latent, rule)
             latents = weight if ctx.latent else None
             grad_w, grad_gain = weight_gradients(product, latents, w_hat, gain, rule)

@@ -16,6 +16,7 @@ from torch.autograd.function import once_differentiable
 from meshd.hbnn import dense_conv
 from meshd.hbnn.binarize import hadamard, kept_derivative, times_kept
 from meshd.hbnn.conv_rule import ConvRule
+from meshd.hbnn.gradient import precision
 from meshd.hbnn.rows import filter_rows, filters_of
 from meshd.hbnn.straight_through import weight_gradients
 from meshd.hbnn.tensor_gradient import TensorFactor, product_with_factor, rounded_product
@@ -106,14 +107,15 @@ def _image_gradient(
     grad: Tensor, filters: TensorFactor, image: torch.Size, weight: torch.Size, rule: ConvRule
 ) -> Tensor:
     """Return dL/dx_hat (B, C, H, W) from grad (B, O, Ho, Wo) and rows (O, k)."""
-    if rule.backward == "exact" or filters.is_float:
+    setting = precision(rule.backward, weight[0] // rule.groups)
+    if setting == "exact" or filters.is_float:
         dense = filters_of(filters.dense(), weight)
         return dense_conv.image_gradient(grad, image, dense, rule)
     batch, channels, height, width = image
     tap, size = weight[1], (grad.shape[2], grad.shape[3])
     padded = rule.pad(grad.new_zeros(batch, height, width, channels))
     for group, mine in enumerate(_groups(grad, filters, rule)):
-        windows = product_with_factor(*mine, rule.backward)
+        windows = product_with_factor(*mine, setting)
         pixels = padded[..., group * tap : (group + 1) * tap]
         rule.add_windows(windows.view(batch, *size, -1), pixels)
     return rule.crop(padded).permute(0, 3, 1, 2)
@@ -138,7 +140,9 @@ def _filter_gradient(
     """Return D (O, k) from grad (B, O, Ho, Wo) and the image (B, H, W, G, C / G)."""
     tap = weight[1]
     windows = rule.scales_windows(tap)
-    if rule.backward == "exact" or image.is_float:
+    outputs = weight[0] // rule.groups
+    setting = precision(rule.backward, outputs)
+    if setting == "exact" or image.is_float:
         if windows:
             grad = dense_conv.scale_windows(grad, _window_scales(image, rule))
         dense = _image(image.codes() if windows else image.dense())
@@ -149,7 +153,6 @@ def _filter_gradient(
     if windows:
         alphas = _window_scales(image, rule).permute(0, 2, 3, 1)[..., None]
         scales = rule.pad(torch.ones_like(image.scales))
-    outputs = weight[0] // rule.groups
     rows = []
     for group in range(rule.groups):
         g = grad[:, group * outputs : (group + 1) * outputs].transpose(0, 1).flatten(1)
@@ -158,6 +161,6 @@ def _filter_gradient(
             code = rule.seen_by(place, codes, size)[:, :, :, group].flatten(0, 2)
             scale = rule.seen_by(place, scales, size)[:, :, :, group]
             scale = (scale * alphas[:, :, :, group] if windows else scale).flatten(0, 2)
-            pieces.append(rounded_product(g, code, scale, image.beta, rule.backward))
+            pieces.append(rounded_product(g, code, scale, image.beta, setting))
         rows.append(torch.cat(pieces, -1))
     return torch.cat(rows)

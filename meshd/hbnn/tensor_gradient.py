@@ -4,12 +4,13 @@
 
     exact      v as it is: one dense product
     int8       v = q * step, step = max over c of |v| / 127, q rounded up or down at random:
-               unbiased. The random bits are those of torch's generator of the device: other draws
-               than the kernels', of the same distribution
-    planes(k)  v becomes the nearest of step * (2 d - 2^k + 1), d = 0..2^k - 1, step = mean |v|
-               times 1, 0.6241, 0.3672 or 0.2099 (Max 1960): the kernels' numbers, but for the last
-               bits of step, and with it a value that lies exactly between two levels
+               unbiased
+    planes(k)  the same with q of -L..L, L = 2^(k - 1) - 1 for k of 2, 3, 4, step = max |v| / L; for
+               k = 1, q is -1 or 1, step = max |v|
 
+The random bits are those of torch's generator of the device: other draws than the kernels', of the
+same distribution (where the segments of a row share theirs in `planes`, here each has its own).
+Layers of few outputs are `exact`, as there: that is for the caller to see to, with `precision`.
 Rounded, each segment has a product of its own, of small integers, which float32 adds exactly.
 """
 
@@ -23,7 +24,7 @@ from torch import Tensor
 from meshd.hbnn.binarize import Coding, expand_scales, segment_scales
 from meshd.hbnn.tensor_bits import pack_bits, unpack_bits
 
-STEP_OF_MEAN = (1.0, 0.6241, 0.3672, 0.2099)  # of 1..4 planes
+LARGEST_INTEGER = {"int8": 127, "planes(1)": 1, "planes(2)": 1, "planes(3)": 3, "planes(4)": 7}
 COUNTS_AS_ZERO = 1e-30  # smaller magnitudes of v, of a whole row and segment, are 0
 
 
@@ -110,23 +111,13 @@ def rounded(v: Tensor, setting: str) -> tuple[Tensor, Tensor]:
 
     Where a v of a row is not finite step is NaN, where all are below COUNTS_AS_ZERO it is 0.
     """
-    magnitude = v.abs()
-    if setting == "int8":
-        largest = magnitude.amax(1, keepdim=True) if v.shape[1] else v.new_zeros(len(v), 1)
-        step, usable = _usable(largest, 1 / 127)
-        scaled = torch.where(usable, v, 0.0) / torch.where(usable, step, 1.0)
-        return step, torch.floor(scaled + torch.rand_like(v)).clamp(-127, 127)
-    planes = int(setting[len("planes(") : -1])
-    mean = magnitude.sum(1, keepdim=True) / max(v.shape[1], 1)
-    step, usable = _usable(mean, STEP_OF_MEAN[planes - 1])
-    half, most = 2.0 ** (planes - 1), 2.0**planes - 1
-    place = torch.where(usable, v, 0.0) * (0.5 / torch.where(usable, step, 1.0)) + half
-    digit = torch.floor(place.clamp(0, most))
-    return step, torch.where(usable, 2 * digit - most, 0.0)
-
-
-def _usable(size: Tensor, factor: float) -> tuple[Tensor, Tensor]:
-    """Return the step, size * factor, and where it is a positive number."""
-    step = torch.where(size < COUNTS_AS_ZERO, 0.0, size * factor)
-    step = torch.where(torch.isfinite(size), step, torch.nan)
-    return step, step > 0
+    largest = v.abs().amax(1, keepdim=True) if v.shape[1] else v.new_zeros(len(v), 1)
+    most = LARGEST_INTEGER[setting]
+    step = torch.where(largest < COUNTS_AS_ZERO, 0.0, largest / most)
+    step = torch.where(torch.isfinite(largest), step, torch.nan)
+    usable = step > 0
+    scaled = torch.where(usable, v, 0.0) / torch.where(usable, step, 1.0)
+    if setting == "planes(1)":
+        upper = torch.floor(0.5 * scaled + 0.5 + torch.rand_like(v)).clamp(0, 1)
+        return step, torch.where(usable, 2 * upper - 1, 0.0)
+    return step, torch.floor(scaled + torch.rand_like(v)).clamp(-most, most)

@@ -113,7 +113,7 @@ def assert_routes_agree(layer, values, upstream, **how):
         torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("backward", ["exact", "planes(1)", "planes(2)", "planes(4)"])
+@pytest.mark.parametrize("backward", ["exact", "planes(2)"])
 @pytest.mark.parametrize("coding", ["signed", "unipolar"])
 @pytest.mark.parametrize(("shape", "beta_w", "beta_a"), NATIVE)
 def test_native_and_tensor_routes_agree(normal, shape, beta_w, beta_a, coding, backward):
@@ -136,19 +136,24 @@ def test_routes_agree_on_every_instruction_set(isa, normal, state, estimator, ba
     assert_routes_agree(layer, values, upstream, state=state, gain=torch.linspace(-1, 2, 6))
 
 
+@pytest.mark.parametrize(
+    ("backward", "rounds", "bound"), [("int8", 1, 0.02), ("planes(2)", 16, 0.5)]
+)
 @pytest.mark.parametrize("coding", ["signed", "unipolar"])
-def test_int8_gradients_are_near_the_exact_ones_on_both_routes(normal, coding):
-    """Random: the routes draw other bits, each unbiased."""
+def test_rounded_gradients_have_the_exact_ones_for_mean(normal, coding, backward, rounds, bound):
+    """Random: the routes draw other bits, each unbiased, padded taps included."""
+    shape = (64, 72, *WIDE[2:])
     layers = [
-        layer_of(WIDE, 64, 64, coding, cut=None, backward=setting) for setting in ("exact", "int8")
+        layer_of(shape, 64, 64, coding, cut=None, backward=how) for how in ("exact", backward)
     ]
-    values, upstream = normal(8, 64, 6, 5), normal(8, 8, 3, 3)
+    values, upstream = normal(8, 64, 6, 5), normal(8, 72, 3, 3)
     torch.manual_seed(1)
     for route in (conv_native, conv_tensor):
         _, *wanted = run(route, layers[0], values, upstream)
-        _, *found = run(route, layers[1], values, upstream)
-        for got, exact in zip(found, wanted, strict=True):
-            assert 0 < float((got - exact).norm() / exact.norm()) < 0.02
+        runs = [run(route, layers[1], values, upstream)[1:] for _ in range(rounds)]
+        for exact, *found in zip(wanted, *runs, strict=True):
+            error = float((sum(found) / rounds - exact).norm() / exact.norm())
+            assert 0 < error < bound
 
 
 def test_gradients_are_those_of_a_dense_convolution_straight_through(normal):

@@ -44,10 +44,10 @@ def test_the_same_numbers_as_on_the_cpu(normal, monkeypatch, make, shape, backwa
 
 
 def test_int8_and_activations(normal):
-    x, upstream = normal(64, 256), normal(64, 24)
+    x, upstream = normal(64, 256), normal(64, 96)
     torch.manual_seed(2)
-    exact = HadamardLinear(256, 24, 64, cut=None)
-    rounded = HadamardLinear(256, 24, 64, cut=None, backward="int8")
+    exact = HadamardLinear(256, 96, 64, cut=None)
+    rounded = HadamardLinear(256, 96, 64, cut=None, backward="int8")
     rounded.load_state_dict(exact.state_dict())
     here = step(exact, x, upstream)
     there = step(rounded.cuda(), x.cuda(), upstream.cuda())
