@@ -89,38 +89,31 @@ extern "C" int32_t meshd_round_int8_avx2(const float *g, const float *alpha, siz
     return total(sum);
 }
 
-extern "C" void meshd_draw_avx2(size_t n, uint32_t first, uint32_t second, uint16_t *random) {
-    const __m256i key = _mm256_set1_epi32((int)second), step = _mm256_set1_epi32(width);
-    __m256i counter = counters(first);
-    for (size_t c = 0; c < n; c += 2 * width) {
-        const __m256i low = random_bits(counter, key);
-        counter = _mm256_add_epi32(counter, step);
-        const __m256i high = random_bits(counter, key);
-        counter = _mm256_add_epi32(counter, step);
-        const __m256i packed = _mm256_packus_epi32(low, high);
-        _mm256_storeu_si256((__m256i *)(random + c), _mm256_permute4x64_epi64(packed, 0xd8));
-    }
-}
-
 extern "C" int32_t meshd_digits_planes_avx2(const float *g, const float *alpha, size_t n,
                                             size_t groups, float inverse, size_t planes,
-                                            const uint16_t *random, uint16_t *keys,
+                                            const uint16_t *carry, uint16_t *keys,
                                             size_t pair_stride) {
     const __m256 to_fixed = _mm256_set1_ps(inverse);
     const __m256i middle = _mm256_set1_epi32(32768 * meshd_largest_digit(planes));
+    const __m256i fraction = _mm256_set1_epi32(0xffff);
+    __m256i chains[2]; // the carries, with the middle that is due to the next
+    for (size_t i = 0; i < 2; ++i)
+        chains[i] = _mm256_add_epi32(
+            middle,
+            _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)(carry + i * width))));
     __m256i sum = _mm256_setzero_si256();
     for (size_t group = 0; group < groups; group += width) {
-        __m256i low = _mm256_setzero_si256(), high = low;
+        __m256i low = _mm256_setzero_si256(), high = low, &chain = chains[group / width % 2];
         for (size_t j = 0; j < MESHD_PLANES_GROUP; ++j) {
             const size_t c = j * groups + group, end = smaller(n, (j + 1) * groups);
             if (c >= end) break;
             const __m256i fixed =
                 _mm256_cvtps_epi32(_mm256_mul_ps(scaled(g, alpha, c, end), to_fixed));
-            const __m256i fraction =
-                _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)(random + c)));
-            const __m256i digit = _mm256_and_si256(
-                _mm256_srli_epi32(_mm256_add_epi32(_mm256_add_epi32(fixed, middle), fraction), 16),
-                first_lanes(smaller(width, end - c)));
+            const __m256i lanes = first_lanes(smaller(width, end - c));
+            const __m256i t = _mm256_add_epi32(fixed, chain);
+            const __m256i digit = _mm256_and_si256(_mm256_srli_epi32(t, 16), lanes);
+            const __m256i left = _mm256_add_epi32(_mm256_and_si256(t, fraction), middle);
+            chain = _mm256_blendv_epi8(chain, left, lanes);
             sum = _mm256_add_epi32(sum, digit);
             const __m128i shift = _mm_cvtsi32_si128(2 * (int)j);
             const __m256i pair = _mm256_and_si256(digit, _mm256_set1_epi32(3));

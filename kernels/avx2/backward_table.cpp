@@ -10,7 +10,6 @@ extern "C" void meshd_overlay_backward_avx2(backward_kernels *table) {
     table->sums_planes = meshd_sums_planes_avx2;
     table->scale = meshd_scale_avx2;
     table->largest = meshd_largest_avx2;
-    table->draw = meshd_draw_avx2;
     table->round_int8 = meshd_round_int8_avx2;
     table->digits_planes = meshd_digits_planes_avx2;
     table->finish_exact = meshd_finish_exact_avx2;

@@ -82,21 +82,15 @@ extern "C" int32_t meshd_round_int8_avx512bw(const float *g, const float *alpha,
     return _mm512_reduce_add_epi32(sum);
 }
 
-extern "C" void meshd_draw_avx512bw(size_t n, uint32_t first, uint32_t second, uint16_t *random) {
-    const __m512i key = _mm512_set1_epi32((int)second), step = _mm512_set1_epi32(width);
-    __m512i counter = counters(first);
-    for (size_t c = 0; c < n; c += width, counter = _mm512_add_epi32(counter, step))
-        _mm256_storeu_si256((__m256i *)(random + c),
-                            _mm512_cvtepi32_epi16(random_bits(counter, key)));
-}
-
 extern "C" int32_t meshd_digits_planes_avx512bw(const float *g, const float *alpha, size_t n,
                                                 size_t groups, float inverse, size_t planes,
-                                                const uint16_t *random, uint16_t *keys,
+                                                const uint16_t *carry, uint16_t *keys,
                                                 size_t pair_stride) {
     const __m512 to_fixed = _mm512_set1_ps(inverse);
     const __m512i middle = _mm512_set1_epi32(32768 * meshd_largest_digit(planes));
-    const __m512i pair = _mm512_set1_epi32(3);
+    const __m512i pair = _mm512_set1_epi32(3), fraction = _mm512_set1_epi32(0xffff);
+    __m512i chain = _mm512_add_epi32( // the carries, with the middle that is due to the next
+        middle, _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)carry)));
     __m512i sum = _mm512_setzero_si512();
     for (size_t group = 0; group < groups; group += width) {
         const __mmask16 exist = first_lanes(groups - group);
@@ -107,11 +101,10 @@ extern "C" int32_t meshd_digits_planes_avx512bw(const float *g, const float *alp
             const size_t end = n < (j + 1) * groups ? n : (j + 1) * groups;
             const __m512i fixed =
                 _mm512_cvtps_epi32(_mm512_mul_ps(scaled(g, alpha, c, end), to_fixed));
-            const __m512i fraction =
-                _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)(random + c)));
-            const __m512i digit = _mm512_maskz_srli_epi32(
-                first_lanes(end - c),
-                _mm512_add_epi32(_mm512_add_epi32(fixed, middle), fraction), 16);
+            const __mmask16 lanes = first_lanes(end - c);
+            const __m512i t = _mm512_add_epi32(fixed, chain);
+            const __m512i digit = _mm512_maskz_srli_epi32(lanes, t, 16);
+            chain = _mm512_mask_add_epi32(chain, lanes, _mm512_and_si512(t, fraction), middle);
             sum = _mm512_add_epi32(sum, digit);
             const __m128i shift = _mm_cvtsi32_si128(2 * (int)j);
             if (planes > 2) {

@@ -17,11 +17,10 @@ void meshd_sums_int8_avx512bw(const int8_t *values, size_t row_stride, size_t wo
                               const uint16_t *index, size_t panels, int32_t *sums);
 void meshd_scale_avx512bw(const float *g, const float *alpha, size_t n, float *v);
 uint32_t meshd_largest_avx512bw(const float *g, const float *alpha, size_t n);
-void meshd_draw_avx512bw(size_t n, uint32_t first, uint32_t second, uint16_t *random);
 int32_t meshd_round_int8_avx512bw(const float *g, const float *alpha, size_t n, float inverse,
                                   uint32_t first, uint32_t second, int8_t *values);
 int32_t meshd_digits_planes_avx512bw(const float *g, const float *alpha, size_t n, size_t groups,
-                                     float inverse, size_t planes, const uint16_t *random,
+                                     float inverse, size_t planes, const uint16_t *carry,
                                      uint16_t *keys, size_t pair_stride);
 void meshd_finish_exact_avx512bw(const float *sums, size_t n, const uint64_t *keep,
                                  int past_caches, float *out);

@@ -9,7 +9,6 @@ extern "C" void meshd_overlay_backward_avx512bw(backward_kernels *table) {
     table->sums_int8 = meshd_sums_int8_avx512bw;
     table->scale = meshd_scale_avx512bw;
     table->largest = meshd_largest_avx512bw;
-    table->draw = meshd_draw_avx512bw;
     table->round_int8 = meshd_round_int8_avx512bw;
     table->digits_planes = meshd_digits_planes_avx512bw;
     table->finish_exact = meshd_finish_exact_avx512bw;

@@ -36,6 +36,7 @@ enum {
     MESHD_PLANES_GROUP = 7,   /* c's of a group */
     MESHD_PLANES_BLOCK = 600, /* largest number of groups in a call: 600 * 7 * 15 < 2^16 */
     MESHD_PLANES_MOST = 4,    /* planes */
+    MESHD_PLANES_CHAINS = 16, /* of digits whose rounding errors cancel */
 
     MESHD_LARGEST_REDUCTION = 1 << 22 /* C, for integers: 4 * 15 * C and 2 * 128 * C fit int32_t */
 };
@@ -80,16 +81,15 @@ struct backward_kernels {
      *     x *= 0x846ca68b. */
     int32_t (*round_int8)(const float *g, const float *alpha, size_t n, float inverse,
                           uint32_t first, uint32_t second, int8_t *values);
-    /* random[c] = h(c) >> 16, with the hash of round_int8. Whole sixteens are written: n rounded up
-     * to a multiple of 16. */
-    void (*draw)(size_t n, uint32_t first, uint32_t second, uint16_t *random);
-    /* digit(c) = (rint(v[c] * inverse) + 32768 L + random[c]) >> 16 for c < n, 0 from there on,
-     * with L = meshd_largest_digit(planes) and |v[c] * inverse| below 32768 L + 1/2: rint is to
-     * nearest, half to even. Digit j of group g is that of c = j * groups + g. Writes the keys of
-     * sums_planes, (ceil(planes / 2), groups) with pair_stride; returns the sum of the digits.
-     * n <= 7 groups. 16 elements more than n of `random` may be read. */
+    /* Digits of c < n, 0 from there on; digit j of group g is that of c = j * groups + g. Groups
+     * with the same g mod 16 are a chain: its digits follow each other by g, then j, and what one
+     * leaves is added to the next. With carry = carry[g mod 16] < 2^16 at first,
+     *     t = rint(v[c] * inverse) + 32768 L + carry;  digit(c) = t >> 16;  carry = t mod 2^16
+     * where L = meshd_largest_digit(planes), |v[c] * inverse| < 32768 L + 1/2, and rint is to
+     * nearest, half to even. Writes the keys of sums_planes, (ceil(planes / 2), groups) with
+     * pair_stride; returns the sum of the digits. n <= 7 groups */
     int32_t (*digits_planes)(const float *g, const float *alpha, size_t n, size_t groups,
-                             float inverse, size_t planes, const uint16_t *random, uint16_t *keys,
+                             float inverse, size_t planes, const uint16_t *carry, uint16_t *keys,
                              size_t pair_stride);
 
     /* out[i] = bit i of keep ? sums[i] : +0, i < n <= 256. keep (ceil(n / 64)). past_caches: out is
@@ -132,8 +132,9 @@ int meshd_backward_int8(const struct backward_operands *x, uint64_t seed);
  * at random with the expectation v (but for at most 2^-17 of the distance of two values). step =
  * largest |v| of (r, s) / L with L = 1, 2, 6, 14 for 1, 2, 3, 4 planes: the two ends of one plane,
  * or 3, 7, 15 values, the middle one 0. The largest |v| stays what it is; so does 0, but for one
- * plane. The random bits are a function of (seed, r, c) only: all segments of a row share them.
- * The rest as with int8. */
+ * plane. Rounding errors cancel: in each of 16 chains (see digits_planes) their sum stays below
+ * the distance of two values. The random bits are a function of (seed, r, s) only. The rest as with
+ * int8. */
 int meshd_backward_planes(const struct backward_operands *x, size_t planes, uint64_t seed);
 
 /* Forward with float activations (beta_a = 1): x (rows, k), signed w (N, k),

@@ -35,12 +35,8 @@ struct int8_rounding {
         }
     }
 
-    // Each segment has random numbers of its own, made while it is rounded.
-    size_t draws() const { return 0; }
-    void draw(size_t, uint16_t *) const {}
-
     rounded_row round(const float *g, const float *alpha, size_t row, size_t segment,
-                      const uint16_t *, int8_t *to) const {
+                      int8_t *to) const {
         const size_t n = plan.reduced;
         const uint32_t bits = kernels.largest(g, alpha, n);
         float largest;

@@ -52,15 +52,7 @@ struct planes_rounding {
             ones.data()[i * MESHD_STRIP + j] = -(plan.x.unipolar ? 1 : 2) * most * count.data()[j];
     }
 
-    // A row's segments share the random numbers: the hash would cost more than the rounding.
-    size_t draws() const { return (ceiling(plan.reduced, 16) + 1) * 16; }
-
-    void draw(size_t row, uint16_t *random) const {
-        const uint64_t key = mixed(mixed(seed, 0), row);
-        kernels.draw(plan.reduced, (uint32_t)key, (uint32_t)(key >> 32), random);
-    }
-
-    rounded_row round(const float *g, const float *alpha, size_t, size_t, const uint16_t *random,
+    rounded_row round(const float *g, const float *alpha, size_t row, size_t segment,
                       uint16_t *to) const {
         const size_t n = plan.reduced;
         const uint32_t bits = kernels.largest(g, alpha, n);
@@ -71,9 +63,15 @@ struct planes_rounding {
             memset(to, 0, sizeof(uint16_t) * row_size());
             return {finite ? 0.0f : NAN, 0};
         }
+        const uint64_t key = mixed(mixed(mixed(seed, 0), row), segment);
+        uint16_t carry[MESHD_PLANES_CHAINS];
+        for (size_t i = 0; i < MESHD_PLANES_CHAINS; i += 4) {
+            const uint64_t four = mixed(key, i / 4);
+            for (size_t j = 0; j < 4; ++j) carry[i + j] = (uint16_t)(four >> 16 * j);
+        }
         const float inverse = 32768.0f * (float)most / largest;
         const int32_t sum =
-            kernels.digits_planes(g, alpha, n, groups(), inverse, planes, random, to, groups());
+            kernels.digits_planes(g, alpha, n, groups(), inverse, planes, carry, to, groups());
         return {largest / (float)most, plan.x.unipolar ? 0 : most * (int32_t)n - 2 * sum};
     }
 

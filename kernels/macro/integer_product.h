@@ -5,8 +5,7 @@
  * so that every sum is exact, whatever its order. A Rounding says how:
  *     tile_rows, index_type; index_words(C), fill_index(strip);
  *     digits: a type for one row's integers, row_size(C) of them;
- *     draws(): how many random numbers a row's segments share;   draw(row, random);
- *     round(g, alpha, row, segment, random, to) -> rounded_row;   sums(digits, strip, sums);
+ *     round(g, alpha, row, segment, to) -> rounded_row;   sums(digits, strip, sums);
  *     factor(), offset(strip). */
 #ifndef MESHD_MACRO_INTEGER_PRODUCT_H
 #define MESHD_MACRO_INTEGER_PRODUCT_H
@@ -59,19 +58,16 @@ template <class Rounding> class integer_product {
         const row_block g(by_.plan.x, begin, count);
         const size_t size = unit_rows * by_.row_size();
         const scratch<digits> rounded(size);
-        const scratch<uint16_t> random(unit_rows * by_.draws());
         const scratch<int32_t> sums(tile_rows * MESHD_STRIP);
         memset(rounded.data(), 0, sizeof(digits) * size); // rows that the last tile lacks
         for (size_t unit = 0; unit < count; unit += unit_rows)
-            rows(g, begin + unit, smaller(count - unit, unit_rows), random.data(), rounded.data(),
-                 sums.data());
+            rows(g, begin + unit, smaller(count - unit, unit_rows), rounded.data(), sums.data());
         end_of_stores();
     }
 
     // Of a segment all rows are rounded first: rounding and summing each want the first cache.
-    void rows(const row_block &g, size_t begin, size_t count, uint16_t *random, digits *rounded,
+    void rows(const row_block &g, size_t begin, size_t count, digits *rounded,
               int32_t *sums) const {
-        for (size_t r = 0; r < count; ++r) by_.draw(begin + r, random + r * by_.draws());
         const std::vector<strip> &strips = by_.plan.strips;
         rounded_row row[unit_rows];
         for (size_t i = 0; i < strips.size(); ++i) {
@@ -79,8 +75,7 @@ template <class Rounding> class integer_product {
             if (i == 0 || strips[i - 1].segment != segment)
                 for (size_t r = 0; r < count; ++r)
                     row[r] = by_.round(g.row(begin + r), by_.plan.alpha_of(segment), begin + r,
-                                       segment, random + r * by_.draws(),
-                                       rounded + r * by_.row_size());
+                                       segment, rounded + r * by_.row_size());
             for (size_t r = 0; r < count; r += tile_rows)
                 tile(begin + r, smaller(count - r, tile_rows), i, row + r,
                      rounded + r * by_.row_size(), sums);

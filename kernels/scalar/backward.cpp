@@ -56,22 +56,23 @@ extern "C" int32_t meshd_round_int8_scalar(const float *g, const float *alpha, s
     return sum;
 }
 
-extern "C" void meshd_draw_scalar(size_t n, uint32_t first, uint32_t second, uint16_t *random) {
-    for (size_t c = 0; c < (n + 15) / 16 * 16; ++c)
-        random[c] = (uint16_t)random_bits((uint32_t)c + first, second);
-}
-
+// The floor of a running sum of fixed-point numbers, from a start that is uniform in [0, 1): so is
+// each carry, whatever the numbers, and the expectation of a digit is its number.
 extern "C" int32_t meshd_digits_planes_scalar(const float *g, const float *alpha, size_t n,
                                               size_t groups, float inverse, size_t planes,
-                                              const uint16_t *random, uint16_t *keys,
+                                              const uint16_t *carry, uint16_t *keys,
                                               size_t pair_stride) {
     const int32_t middle = 32768 * meshd_largest_digit(planes);
+    uint32_t chain[MESHD_PLANES_CHAINS];
+    for (size_t i = 0; i < MESHD_PLANES_CHAINS; ++i) chain[i] = carry[i];
     int32_t sum = 0;
     for (size_t group = 0; group < groups; ++group) {
         uint32_t low = 0, high = 0;
         for (size_t j = 0, c = group; j < MESHD_PLANES_GROUP && c < n; ++j, c += groups) {
             const int32_t fixed = (int32_t)lrintf(g[c] * alpha[c] * inverse);
-            const uint32_t digit = (uint32_t)(fixed + middle + random[c]) >> 16;
+            const uint32_t t = (uint32_t)(fixed + middle) + chain[group % MESHD_PLANES_CHAINS];
+            const uint32_t digit = t >> 16;
+            chain[group % MESHD_PLANES_CHAINS] = t & 0xffff;
             low |= (digit & 3) << 2 * j;
             high |= digit >> 2 << 2 * j;
             sum += (int32_t)digit;

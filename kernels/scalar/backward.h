@@ -20,11 +20,10 @@ void meshd_sums_planes_scalar(const uint16_t *keys, size_t row_stride, size_t pa
                               *sums);
 void meshd_scale_scalar(const float *g, const float *alpha, size_t n, float *v);
 uint32_t meshd_largest_scalar(const float *g, const float *alpha, size_t n);
-void meshd_draw_scalar(size_t n, uint32_t first, uint32_t second, uint16_t *random);
 int32_t meshd_round_int8_scalar(const float *g, const float *alpha, size_t n, float inverse,
                                 uint32_t first, uint32_t second, int8_t *values);
 int32_t meshd_digits_planes_scalar(const float *g, const float *alpha, size_t n, size_t groups,
-                                   float inverse, size_t planes, const uint16_t *random,
+                                   float inverse, size_t planes, const uint16_t *carry,
                                    uint16_t *keys, size_t pair_stride);
 void meshd_finish_exact_scalar(const float *sums, size_t n, const uint64_t *keep,
                                int past_caches, float *out);

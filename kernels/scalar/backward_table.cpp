@@ -10,7 +10,6 @@ extern "C" void meshd_fill_backward_scalar(backward_kernels *table) {
     table->sums_planes = meshd_sums_planes_scalar;
     table->scale = meshd_scale_scalar;
     table->largest = meshd_largest_scalar;
-    table->draw = meshd_draw_scalar;
     table->round_int8 = meshd_round_int8_scalar;
     table->digits_planes = meshd_digits_planes_scalar;
     table->finish_exact = meshd_finish_exact_scalar;

@@ -95,8 +95,10 @@ def backward_planes(
     integer of -(2^(planes - 1) - 1) to 2^(planes - 1) - 1: 3, 7 or 15 levels for 2, 3 or 4 planes;
     one plane has the two levels -max |v| and max |v|. The expectation of the level is v (but for at
     most 2^-17 of the distance of two levels), the largest |v| stays what it is, and so does v = 0,
-    but for one plane. The random bits are a function of (seed, r, c) alone, 0 <= seed < 2^63: the
-    segments of a row share them. What is not finite or too small: as `backward_int8`.
+    but for one plane. A level takes over what the one before it left of its v, in 16 chains of c:
+    in a chain, the sum of the levels is within the distance of two of that of v. Where the chains
+    start is a function of (seed, r, s) alone, 0 <= seed < 2^63. What is not finite or too small: as
+    `backward_int8`.
     """
     out = _output(g, k, transposed, out)
     _kernels.backward_planes(

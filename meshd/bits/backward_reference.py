@@ -126,7 +126,7 @@ def backward_planes(
     unipolar: bool = False,
     keep: Words | None = None,
 ) -> Floats:
-    """Out (R, k) from v = step * (2 d - L), digit d = 0..L, rounded by a hash of (seed, r, c)."""
+    """Out (R, k) from v = step * (2 d - L), digit d = 0..L, rounded by a hash of (seed, r, s)."""
     g = g.T if transposed else g
     codes = unpack_bits(words, k).astype(np.int64) * (1 if unipolar else 2) - (not unipolar)
     out = np.zeros((g.shape[0], k), np.float32)
@@ -139,7 +139,23 @@ def backward_planes(
                 step = largest / np.float32(most) if largest >= COUNTS_AS_ZERO else np.float32(0)
             if step > 0:
                 fixed = np.rint(v * (np.float32(32768 * most) / largest)).astype(np.int64)
-                fraction = _hashes(_mixed(_mixed(seed, 0), r), v.size) >> 16
-                values = 2 * ((fixed + 32768 * most + fraction) >> 16) - most
+                key = _mixed(_mixed(_mixed(seed, 0), r), s)
+                values = 2 * _digits_in_chains(fixed + 32768 * most, key) - most
             out[r, begin:end] = step * (values @ codes[:, begin:end]).astype(np.float32)
     return _kept(out, keep)
+
+
+def _digits_in_chains(fixed: npt.NDArray[np.int64], key: int) -> npt.NDArray[np.int64]:
+    """How many times 2^16 each number brings the running sum of its chain past a multiple of it.
+
+    c = j * groups + g, in groups of seven j; groups of the same g mod 16 are a chain, by g, then j.
+    """
+    groups = -(-fixed.size // 7)
+    digits = np.zeros(fixed.size, np.int64)
+    for chain in range(16):
+        carry = _mixed(key, chain // 4) >> 16 * (chain % 4) & 0xFFFF
+        places = np.arange(chain, groups, 16)[:, None] + groups * np.arange(7)
+        places = places[places < fixed.size]  # flat, row by row
+        sums = carry + np.concatenate([[0], np.cumsum(fixed[places])])
+        digits[places] = np.diff(sums >> 16)
+    return digits

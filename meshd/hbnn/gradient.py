@@ -7,7 +7,8 @@ The bits choose among the terms, so no dequantized matrix is needed:
     exact      float32, as if dense
     int8       each row of dL/dY, times a segment's scales, rounded to int8 up or down at random:
                unbiased
-    planes(k)  the same rounded to 2, 3, 7, 15 levels, k = 1..4, one of them 0 from k = 2 on
+    planes(k)  the same rounded to 2, 3, 7, 15 levels, k = 1..4, one of them 0 from k = 2 on:
+               unbiased, and the rounding errors of a row cancel
 
 `meshd.bits.backward` says exactly what each computes. The seed of what is random is drawn from
 torch's default generator, so `torch.manual_seed` repeats a run.

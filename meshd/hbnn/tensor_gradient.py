@@ -5,11 +5,12 @@
     exact      v as it is: one dense product
     int8       v = q * step, step = max over c of |v| / 127, q rounded up or down at random:
                unbiased
-    planes(k)  the same with q of -L..L, L = 2^(k - 1) - 1 for k of 2, 3, 4, step = max |v| / L; for
-               k = 1, q is -1 or 1, step = max |v|
+    planes(k)  v = q * step, step = max |v| / L, q one of -L, -L + 2, .., L with L = 1, 2, 6, 14 for
+               k = 1, 2, 3, 4: the floor of a running sum that starts at random, so unbiased, and
+               the rounding errors of a row cancel
 
 The random bits are those of torch's generator of the device: other draws than the kernels', of the
-same distribution (where the segments of a row share theirs in `planes`, here each has its own).
+same distribution; of `planes` a row is one chain, where the kernels make sixteen of it.
 Layers of few outputs are `exact`, as there: that is for the caller to see to, with `precision`.
 Rounded, each segment has a product of its own, of small integers, which float32 adds exactly.
 """
@@ -24,7 +25,7 @@ from torch import Tensor
 from meshd.hbnn.binarize import Coding, expand_scales, segment_scales
 from meshd.hbnn.tensor_bits import pack_bits, unpack_bits
 
-LARGEST_INTEGER = {"int8": 127, "planes(1)": 1, "planes(2)": 1, "planes(3)": 3, "planes(4)": 7}
+LARGEST_INTEGER = {"int8": 127, "planes(1)": 1, "planes(2)": 2, "planes(3)": 6, "planes(4)": 14}
 COUNTS_AS_ZERO = 1e-30  # smaller magnitudes of v, of a whole row and segment, are 0
 
 
@@ -117,7 +118,12 @@ def rounded(v: Tensor, setting: str) -> tuple[Tensor, Tensor]:
     step = torch.where(torch.isfinite(largest), step, torch.nan)
     usable = step > 0
     scaled = torch.where(usable, v, 0.0) / torch.where(usable, step, 1.0)
-    if setting == "planes(1)":
-        upper = torch.floor(0.5 * scaled + 0.5 + torch.rand_like(v)).clamp(0, 1)
-        return step, torch.where(usable, 2 * upper - 1, 0.0)
-    return step, torch.floor(scaled + torch.rand_like(v)).clamp(-most, most)
+    if setting == "int8":
+        return step, torch.floor(scaled + torch.rand_like(v)).clamp(-most, most)
+    # Digits 0..most, 16 bits after the point; integers, so that the running sum is exact.
+    fixed = (scaled.float() * 32768).round().long().clamp(-32768 * most, 32768 * most)
+    fixed += 32768 * most
+    start = torch.randint(65536, (len(v), 1), device=v.device)
+    sums = fixed.cumsum(1) + start
+    digits = (sums >> 16) - ((sums - fixed) >> 16)
+    return step, torch.where(usable, (2 * digits - most).to(v.dtype), 0.0)

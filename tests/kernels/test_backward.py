@@ -226,23 +226,23 @@ def step_over_largest(more: dict[str, Any]) -> float:
 def test_rounding_is_unbiased_and_the_seed_counts(
     op: str, more: dict[str, Any], rng: np.random.Generator
 ) -> None:
+    """Of an identity matrix, unipolar: out is the rounded g."""
     g = rng.standard_normal((3, 12), np.float32)
-    words, scales = packed(rng, 12, 20, 20, False)
+    words, scales = ops.pack_unipolar(12 * np.eye(12, dtype=np.float32), 12)
 
     def run(seed: int) -> npt.NDArray[Any]:
         result: npt.NDArray[Any] = getattr(ops, op)(
-            g, words, scales, 20, 20, **more | {"seed": seed}
+            g, words, scales, 12, 12, unipolar=True, **more | {"seed": seed}
         )
         return result
 
     runs = [run(seed) for seed in range(400)]
     same(run(3), runs[3], "same seed")
-    assert len({run.tobytes() for run in runs}) > 390
-    dense = g.astype(np.float64) @ ops.unpack_signed(words, scales, 20, 20)
-    step = np.abs(g * scales[:, 0]).max(axis=1) * step_over_largest(more)
-    deviation = np.abs(np.mean(runs, axis=0) - dense) / step[:, None]
-    # Each of 12 roundings has variance at most 1/4; five standard deviations of a mean of 400.
-    assert deviation.max() < 5 * np.sqrt(12 / 4 / 400)
+    assert len({run.tobytes() for run in runs}) > 200
+    step = np.abs(g).max(axis=1) * step_over_largest(more)
+    deviation = np.abs(np.mean(runs, axis=0) - g) / step[:, None]
+    # A rounding has variance at most 1/4; six standard deviations of a mean of 400.
+    assert deviation.max() < 6 * np.sqrt(1 / 4 / 400)
 
 
 @pytest.mark.parametrize("planes", [1, 2, 3, 4])
@@ -262,14 +262,14 @@ def test_levels_of_planes(planes: int, rng: np.random.Generator) -> None:
     assert (got[g == 0] == 0).all() or planes == 1
 
 
-def test_segments_share_the_random_bits_of_planes(rng: np.random.Generator) -> None:
-    b = np.tile(rng.standard_normal((40, 20), np.float32), 2)
-    words, scales = ops.pack_signed(b, 20)
-    g = rng.standard_normal((3, 40), np.float32)
-    planes = ops.backward_planes(g, words, scales, 20, 40, planes=2, seed=1)
-    assert np.array_equal(planes[:, :20], planes[:, 20:])
-    int8 = ops.backward_int8(g, words, scales, 20, 40, seed=1)
-    assert not np.array_equal(int8[:, :20], int8[:, 20:])
+@pytest.mark.parametrize("planes", [1, 2, 3, 4])
+def test_rounding_errors_of_planes_cancel(planes: int, rng: np.random.Generator) -> None:
+    """In each of 16 chains they sum up to less than a step; on their own it would be 40 or more."""
+    g = rng.standard_normal((3, 20_000), np.float32)
+    words, scales = ops.pack_unipolar(np.ones((20_000, 8), np.float32), 8)
+    got = ops.backward_planes(g, words, scales, 8, 8, planes=planes, seed=1, unipolar=True)
+    distance = np.abs(g).max(1) * step_over_largest({"planes": planes})
+    assert (np.abs(got[:, 0] - g.sum(1, dtype=np.float64)) < 16.1 * distance).all()
 
 
 @pytest.mark.parametrize("shape", [s for s in SHAPES if s[1] > 0])

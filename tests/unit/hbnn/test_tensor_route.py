@@ -68,6 +68,13 @@ def test_rounding_is_unbiased_and_within_a_step(normal, setting, distance):
     assert float(step[0]) == 0 and bool(step[1].isnan()) and not values.any()
 
 
+def test_rounding_errors_of_planes_cancel(normal):
+    v = normal(4, 20_000)
+    step, values = rounded(v, "planes(2)")
+    error = (step * values).sum(1, dtype=torch.float64) - v.sum(1, dtype=torch.float64)
+    assert bool((error.abs() < 1.1 * v.abs().amax(1)).all())
+
+
 @pytest.mark.parametrize("setting", ROUNDED)
 def test_routes_round_to_the_same_levels_and_means(normal, setting):
     """Rows that count as zero and rows that are no numbers come out alike; others in the mean."""
