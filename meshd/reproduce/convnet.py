@@ -4,6 +4,9 @@
 
 64C5/2 - 64C3 - MP - 128C3 - 128C3 - MP - 10: the first convolution and the last layer are dense,
 the three between have weights and activations of one bit, on the native kernels. No augmentation.
+
+No ramp behind a binary convolution: the binarization that follows its normalisation bends enough,
+and sees both signs. `docs/long-trainings.md` has what ramps and cuts change.
 """
 
 from __future__ import annotations
@@ -17,21 +20,18 @@ NETWORK = """
 [network]
 beta_w = 64
 beta_a = 64
-cut = 0.0
-cut_a = 0.0
+cut = 1.0
+cut_a = 1.0
 layers = [
     { layer = "conv", out = 64, kernel = 5, stride = 2, padding = 2, bias = true },
     { layer = "ramp" },
     { layer = "batchnorm" },
     { layer = "hadamard_conv", out = 64, kernel = 3, padding = 1 },
-    { layer = "ramp" },
     { layer = "maxpool" },
     { layer = "batchnorm" },
     { layer = "hadamard_conv", out = 128, kernel = 3, padding = 1 },
-    { layer = "ramp" },
     { layer = "batchnorm" },
     { layer = "hadamard_conv", out = 128, kernel = 3, padding = 1 },
-    { layer = "ramp" },
     { layer = "maxpool" },
     { layer = "batchnorm" },
     { layer = "flatten" },
