@@ -30,7 +30,7 @@ DRAWN = Path("out.svg")  # any: matplotlib is asked for whether or not a picture
 @click.option(
     "--data",
     metavar="PATH",
-    default="fashion_mnist",
+    default="fashion-mnist",
     show_default=True,
     help="Data set to train on: a file, or a known name.",
 )

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from meshd.cli.files import read_job_file
+from meshd.cli.files import opened_output, read_job_file
 
 if TYPE_CHECKING:
     from meshd.data.dataset import Dataset
@@ -85,8 +85,8 @@ def command(
 
         spec = read_job(text, seed)
         model = model or Path(f"{spec.name}.safetensors")
-        refuse_unwritable(model)
         folder = folder or Path(f"{spec.name}.checkpoints")
+        refuse_unwritable(model, {"the job file": job_file, "the data": Path(source)}, folder)
         data = load_dataset(source)
         run = Alone(spec, data, folder, threads or len(os.sched_getaffinity(0)))
         run.resume() if resume else run.begin()
@@ -97,7 +97,9 @@ def command(
                 again = sys.argv[1:] if resume else [*sys.argv[1:], "--resume"]
                 click.echo(f"go on with: meshd {shlex.join(again)}", err=True)
             raise SystemExit(INTERRUPTED)
-        outcome = run.finish(model)
+        outcome = run.finish()
+        with last_state_named(run), opened_output(model) as write:
+            write(outcome.content)
     if as_json:
         figures = final_figures(run, data, outcome, trained_before)
         click.echo(json.dumps(figures | {"model": str(model)}))
@@ -187,19 +189,42 @@ def refuse_missing_libraries(board: bool) -> None:
         )
 
 
-def refuse_unwritable(model: Path) -> None:
-    """Find out before hours of training that the model has no place.
+@contextmanager
+def last_state_named(run: Alone) -> Iterator[None]:
+    """Add to an error about the model file where the trained state is, if it is on disk."""
+    from meshd.net.local import FailureError, MeshdError
+
+    try:
+        yield
+    except MeshdError as error:
+        if not run.is_saved:
+            raise
+        raise FailureError(
+            f"{error}; the trained state is kept: mend that and go on with --resume"
+        ) from None
+
+
+def refuse_unwritable(model: Path, inputs: dict[str, Path], folder: Path) -> None:
+    """Find out before hours of training that the model has no place, or would take another's.
 
     Raises:
-        UsageError: its folder is not there, or is not ours to write in.
+        UsageError: it is a folder or an input, lies in the folder of checkpoints, or its own folder
+            is not there or not ours to write in.
     """
     from meshd.net.local import UsageError
 
-    place = model.absolute().parent
-    if not place.is_dir():
-        raise UsageError(f"-o {model}: there is no folder {model.parent}")
-    if not os.access(place, os.W_OK):
-        raise UsageError(f"-o {model}: we may not write in {model.parent}")
+    target = Path(os.path.realpath(model))
+    if not model.name or target.is_dir():
+        raise UsageError(f"-o {model or chr(39) * 2}: is a folder; name a file in it")
+    for what, path in inputs.items():
+        if target == Path(os.path.realpath(path)):
+            raise UsageError(f"-o {model}: is {what}; name another file for the model")
+    if target.parent == Path(os.path.realpath(folder)):
+        raise UsageError(f"-o {model}: lies among the checkpoints; name another place")
+    if not target.parent.is_dir():
+        raise UsageError(f"-o {model}: there is no folder {target.parent}")
+    if not os.access(target.parent, os.W_OK):
+        raise UsageError(f"-o {model}: we may not write in {target.parent}")
 
 
 def final_figures(

@@ -41,13 +41,29 @@ def save_model(
 ) -> None:
     """Write `net`, which `description` describes, to `path`; it appears whole or not at all.
 
+    The rest as for `model_content`; OSError from the file system.
+    """
+    content = model_content(net, description, scale=scale, class_names=class_names, dense=dense)
+    _write_atomically(Path(path), content)
+
+
+def model_content(
+    net: nn.Module,
+    description: NetworkDescription,
+    *,
+    scale: float = 1.0,
+    class_names: Sequence[str] = (),
+    dense: str = "float32",
+) -> bytes:
+    """The model file of `net`, which `description` describes, as bytes.
+
     Latents are binarized and their scales rounded to 16 bits on the way. `scale`: what samples are
     multiplied by before the network sees them, rounded to float32; `class_names`: one for each
     class, or none. `dense` "float16" rounds matrices of dense parameters, which is another network,
     of half the dense bytes.
 
     ValueError if `description` is not one or describes another network, or if a weight has no form
-    in the file; OSError from the file system.
+    in the file.
     """
     network = resolve(description)
     if parameter_table(net) != network.parameters() or _statistics(net) != network.statistics():
@@ -57,7 +73,7 @@ def save_model(
         if p.kind == "dense":
             weights.dense[p.name] = stored_dense(p, weights.dense[p.name], dense)
     header = Header(network, float(np.float32(scale)), tuple(class_names), dense)
-    _write_atomically(Path(path), model_bytes(header, weights))
+    return model_bytes(header, weights)
 
 
 def load_model(path: str | os.PathLike[str]) -> tuple[nn.Sequential, NetworkDescription]:

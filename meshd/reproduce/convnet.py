@@ -44,4 +44,4 @@ RECIPE = Recipe(learning_rate=2e-3, schedule="cosine", epochs=10, batch=100, wei
 TRAININGS: Sequence[Training] = (Training("convnet", NETWORK, RECIPE, 91.0),)
 
 if __name__ == "__main__":
-    main(TRAININGS, "fashion_mnist", __doc__)
+    main(TRAININGS, "fashion-mnist", __doc__)

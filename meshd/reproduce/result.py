@@ -28,7 +28,7 @@ class Options:
     """
 
     quick: bool = False
-    data: str = "fashion_mnist"
+    data: str = "fashion-mnist"
     threads: int = 1
 
 

@@ -11,8 +11,6 @@ job and the step's number alone. A full disk costs a checkpoint, not the run.
 from __future__ import annotations
 
 import dataclasses
-import os
-import secrets
 import time
 import tomllib
 from collections.abc import Callable, Iterator
@@ -23,7 +21,7 @@ import torch
 
 from meshd.core.jobspec import JobSpec, parse_toml
 from meshd.data.dataset import Dataset
-from meshd.hbnn.export import save_model, weight_hash
+from meshd.hbnn.export import model_content, save_model, weight_hash
 from meshd.train.collective import local_ring
 from meshd.train.errors import TrainingError
 from meshd.train.saved import (
@@ -82,6 +80,9 @@ class Outcome:
     best: bool
     """Whether it is the best network of the run rather than the last."""
 
+    content: bytes = dataclasses.field(repr=False)
+    """The model file."""
+
 
 def read_job(text: str, seed: int | None = None) -> JobSpec:
     """A job file's spec for one process; `seed` replaces the job's.
@@ -112,6 +113,8 @@ class Alone:
         self._data = data_hash(data)
         self._scale, self._class_names = float(data.scale), data.class_names
         self._folder = folder
+        self.is_saved = False
+        """Whether the last checkpoint that was due is on disk."""
 
     def begin(self) -> None:
         """Start from the job's seed.
@@ -169,26 +172,23 @@ class Alone:
         progress.finished = True
         yield from self._save()
 
-    def finish(self, model: Path) -> Outcome:
-        """Write the model file: the best network where the job has patience, else the last.
+    def finish(self) -> Outcome:
+        """What the run leaves: the best network where the job has patience, else the last.
 
         Raises:
-            TrainingError: it cannot be written.
+            TrainingError: the best network's file cannot be read back.
         """
-        best = bool(self.trainer.spec.training.patience and self.progress.best_hash)
-        try:
-            if best:
-                _replace(model, (self._folder / BEST).read_bytes())
-            else:
-                self._save_model(model)
-        except OSError as error:
-            raise TrainingError(
-                f"{model} cannot be written: {error.strerror}; the trained state is in"
-                f" {self._folder / LAST}: make room and go on with --resume"
-            ) from None
-        if best:
-            return Outcome(self.progress.best_hash, self.progress.best, True)
-        return Outcome(weight_hash(self.trainer.net), self.progress.accuracy, False)
+        if self.trainer.spec.training.patience and self.progress.best_hash:
+            try:
+                content = (self._folder / BEST).read_bytes()
+            except OSError as error:
+                raise TrainingError(
+                    f"{self._folder / BEST} cannot be read: {error.strerror}"
+                ) from None
+            return Outcome(self.progress.best_hash, self.progress.best, True, content)
+        net, description = self.trainer.net, self.trainer.description
+        content = model_content(net, description, scale=self._scale, class_names=self._class_names)
+        return Outcome(weight_hash(net), self.progress.accuracy, False, content)
 
     def _evaluated(self, event: Evaluated) -> Iterator[NotSaved]:
         progress = self.progress
@@ -218,20 +218,8 @@ class Alone:
         try:
             write_checkpoint(self._folder / LAST, self.trainer, self._data, self.progress)
         except NotWrittenError as error:
+            self.is_saved = False
             yield NotSaved(self.progress.step, str(error))
         else:
+            self.is_saved = True
             yield Saved(self.progress.step)
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all; OSError from the file system."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    try:
-        with temporary.open("xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise

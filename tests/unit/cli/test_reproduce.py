@@ -32,7 +32,7 @@ def test_the_list_as_json(capsys: Capture) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["nothing"], "no experiment 'nothing'; there are: accuracy, angle, "),
+        (["nothing"], "no experiment 'nothing'; there are: accuracy, activations, angle, "),
         (["--svg", "out.svg"], "--svg: needs the name of an experiment"),
         (["angle", "--svg", "out.png"], "must end in .svg"),
         (["angle", "--svg", "/nonexistent/out.svg"], "there is no folder /nonexistent"),

@@ -148,7 +148,12 @@ def test_a_full_disk_costs_the_checkpoint_not_the_run(place: Path) -> None:
         ({1: "none.toml"}, 2, "job file none.toml: no such file"),
         ({3: "none.npz"}, 2, "none.npz: no such file"),
         ({3: "job.toml"}, 2, "job.toml"),
-        ({6: "-o", 7: "no/m.safetensors"}, 2, "-o no/m.safetensors: there is no folder no"),
+        ({6: "-o", 7: "no/m.safetensors"}, 2, "-o no/m.safetensors: there is no folder "),
+        ({6: "-o", 7: ""}, 2, "is a folder"),
+        ({6: "-o", 7: "."}, 2, "is a directory"),
+        ({6: "-o", 7: "job.toml"}, 2, "-o job.toml: is the job file"),
+        ({6: "-o", 7: "./digits.npz"}, 2, "-o digits.npz: is the data"),
+        ({6: "-o", 7: "small.checkpoints/last.safetensors"}, 2, "lies among the checkpoints"),
         ({6: "--resume"}, 1, "small.checkpoints/last.safetensors: no checkpoint is there"),
         ({6: "--threads", 7: "0"}, 2, "--threads"),
     ],
@@ -162,6 +167,20 @@ def test_mistakes_are_one_line(
     assert meshd(*arguments) == code
     out, err = capsys.readouterr()
     assert out == "" and said in err and err.count("\n") == 1
+
+
+def test_the_model_goes_through_links_and_into_pipes(meshd: Meshd, place: Path) -> None:
+    """A rename would put a file in the place of the link, or of a device."""
+    (place / "job.toml").write_text(JOB.replace("epochs = 3", "epochs = 1"))
+    (place / "link.safetensors").symlink_to("target.safetensors")
+    assert meshd(*TRAIN, "-o", "link.safetensors") == 0
+    assert (place / "link.safetensors").is_symlink() and load_model("target.safetensors")
+
+    os.mkfifo("pipe")
+    reader = subprocess.Popen(["cat", "pipe"], stdout=subprocess.PIPE)
+    assert meshd(*TRAIN, "-o", "pipe", "--checkpoints", "others") == 0
+    assert reader.communicate(timeout=60)[0] == (place / "target.safetensors").read_bytes()
+    assert (place / "pipe").is_fifo()
 
 
 def test_divergence_is_one_line(meshd: Meshd, place: Path, capsys: Capture) -> None:

@@ -113,19 +113,21 @@ def test_patience_keeps_the_best(tmp_path: Path) -> None:
     accuracies = [e.accuracy for e in happened if isinstance(e, Evaluated)]
     assert len(accuracies) < 60
     assert max(accuracies[:-3]) >= max(accuracies[-3:])
-    outcome = run.finish(tmp_path / "m.safetensors")
+    outcome = run.finish()
+    (tmp_path / "m.safetensors").write_bytes(outcome.content)
     assert outcome.best and outcome.accuracy == max(accuracies)
     net, _ = load_model(tmp_path / "m.safetensors")
     assert weight_hash(net) == outcome.weight_hash == run.progress.best_hash
     again, nothing = trained(tmp_path / "c", spec, resume=True)
     assert [type(e) for e in nothing] == [StoppedEarly]
-    assert again.finish(tmp_path / "n.safetensors") == outcome
+    assert again.finish() == outcome
 
 
 def test_without_patience_the_last_network_is_the_model(tmp_path: Path) -> None:
     run, happened = trained(tmp_path / "c", job("epochs = 2", "checkpoint_steps = 3"))
     assert [e.step for e in happened if isinstance(e, Saved)] == [3, 6, 9, 10]
-    outcome = run.finish(tmp_path / "m.safetensors")
+    outcome = run.finish()
+    (tmp_path / "m.safetensors").write_bytes(outcome.content)
     assert outcome.weight_hash == weight_hash(run.trainer.net)
     assert sorted(p.name for p in (tmp_path / "c").iterdir()) == sorted([BEST, LAST])
 
@@ -148,7 +150,8 @@ def test_a_folder_that_cannot_be_written_costs_checkpoints_only(tmp_path: Path) 
     (tmp_path / "file").write_text("in the way")
     run, happened = trained(tmp_path / "file" / "c", job("epochs = 2"))
     assert [e.reason for e in happened if isinstance(e, NotSaved)]
-    outcome = run.finish(tmp_path / "m.safetensors")
+    outcome = run.finish()
+    (tmp_path / "m.safetensors").write_bytes(outcome.content)
     assert load_model(tmp_path / "m.safetensors") and not outcome.best
 
 
