@@ -12,7 +12,7 @@ import shlex
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -79,14 +79,16 @@ def command(
     """Train; the model's path, or one JSON object, is what stdout gets."""
     text = read_job_file(job_file)
     refuse_missing_libraries(board_folder is not None)
-    with errors_in_a_line():
+    with errors_in_a_line(), ExitStack() as stack:
         from meshd.data.load import load_dataset
         from meshd.train.alone import Alone, read_job
+        from meshd.train.lock import held
 
         spec = read_job(text, seed)
         model = model or Path(f"{spec.name}.safetensors")
         folder = folder or Path(f"{spec.name}.checkpoints")
         refuse_unwritable(model, {"the job file": job_file, "the data": Path(source)}, folder)
+        stack.enter_context(held(folder))
         data = load_dataset(source)
         run = Alone(spec, data, folder, threads or len(os.sched_getaffinity(0)))
         run.resume() if resume else run.begin()
@@ -111,25 +113,27 @@ def show(run: Alone, data: Dataset, board_folder: Path | None, quiet: bool) -> b
     """Train to the end; None, or, where a person interrupted, whether it can go on."""
     from meshd.cli.train_screen import make_screen
     from meshd.train.alone import Interrupted
-    from meshd.train.board import Board
     from meshd.train.trainer import Evaluated, Stepped
 
-    board = Board(board_folder, run) if board_folder else None
     interrupted = None
-    try:
-        with stop_on_signals() as asked, make_screen(run, len(data.y_train), quiet) as screen:
-            happening: Happening
-            for happening in run.run(lambda: bool(asked)):
-                screen.show(happening)
-                if isinstance(happening, Interrupted):
-                    interrupted = happening.saved
-                elif board and isinstance(happening, Stepped):
-                    board.stepped(happening)
-                elif board and isinstance(happening, Evaluated):
-                    board.evaluated(happening)
-    finally:
-        if board:
-            board.close()
+    with ExitStack() as stack:
+        asked = stack.enter_context(stop_on_signals())
+        screen = stack.enter_context(make_screen(run, len(data.y_train), quiet))
+        board = None
+        if board_folder:
+            from meshd.train.board import Board
+
+            board = Board(board_folder, run, screen.show)
+            stack.callback(board.close)
+        happening: Happening
+        for happening in run.run(lambda: bool(asked)):
+            screen.show(happening)
+            if isinstance(happening, Interrupted):
+                interrupted = happening.saved
+            elif board and isinstance(happening, Stepped):
+                board.stepped(happening)
+            elif board and isinstance(happening, Evaluated):
+                board.evaluated(happening)
     return interrupted
 
 

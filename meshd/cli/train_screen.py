@@ -27,7 +27,7 @@ class Lines(AbstractContextManager["Lines"]):
 
     def show(self, happening: Happening) -> None:
         """Say it, if it is worth a line."""
-        from meshd.train.alone import Interrupted, NotSaved, StoppedEarly
+        from meshd.train.alone import Interrupted, NoEvents, NotSaved, StoppedEarly
         from meshd.train.trainer import Evaluated, Stepped
 
         if isinstance(happening, Stepped):
@@ -41,6 +41,8 @@ class Lines(AbstractContextManager["Lines"]):
             )
         elif isinstance(happening, NotSaved):
             self._say(f"no checkpoint at step {happening.step}: {happening.reason}", always=True)
+        elif isinstance(happening, NoEvents):
+            self._say(f"no more events for TensorBoard: {happening.reason}", always=True)
         elif isinstance(happening, StoppedEarly):
             best = self._run.progress
             self._say(

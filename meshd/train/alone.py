@@ -54,6 +54,13 @@ class NotSaved:
 
 
 @dataclass(frozen=True)
+class NoEvents:
+    """TensorBoard's file could not be written, for `reason`; training goes on without it."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
 class StoppedEarly:
     """After `step` steps: too many evaluations without a better one."""
 
@@ -68,7 +75,7 @@ class Interrupted:
     saved: bool
 
 
-Happening = Event | Saved | NotSaved | StoppedEarly | Interrupted
+Happening = Event | Saved | NotSaved | NoEvents | StoppedEarly | Interrupted
 
 
 @dataclass(frozen=True)

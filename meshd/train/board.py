@@ -7,33 +7,54 @@
     latents/NAME, weights/NAME        histograms of latents and of dense parameters
 
 Law: tensorboardX is loaded here only, when a run asks for it (docs/adr says why this library).
+Events are written where they are made, not from the library's thread: an error is then ours to
+see, and a full disk costs the events, never the run.
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.proto.summary_pb2 import Summary
+from tensorboardX.record_writer import RecordWriter
+from tensorboardX.summary import histogram, scalar
 
-from meshd.train.alone import Alone
+from meshd.train.alone import Alone, NoEvents
 from meshd.train.trainer import Evaluated, Stepped
 
 BOARD_STEPS = 20  # a point for each step would be most of a small job's time
+FILE_VERSION = "brain.Event:2"  # what TensorBoard wants to read first
+BINS = 100
 
 
 class Board:
     """Writes one run's event file in `folder`; a resumed run replaces what it does again."""
 
-    def __init__(self, folder: Path, run: Alone) -> None:
-        from tensorboardX import SummaryWriter
-
-        first = run.progress.step
-        self._writer = SummaryWriter(str(folder), purge_step=first or None)
+    def __init__(self, folder: Path, run: Alone, say: Callable[[NoEvents], None]) -> None:
+        self._say = say
         self._trainer = run.trainer
         self._losses: list[float] = []
         self._signs = self._copied_signs()
+        self._file: RecordWriter | None = None
+        with self._or_without_events():
+            folder.mkdir(parents=True, exist_ok=True)
+            name = f"events.out.tfevents.{int(time.time())}.{socket.gethostname()}.{os.getpid()}"
+            self._file = RecordWriter(str(folder.absolute() / name))
+        first = run.progress.step
+        self._write(Event(file_version=FILE_VERSION, step=first))
+        if first:  # TensorBoard then hides what an earlier file has from this step on
+            self._write(Event(session_log=SessionLog(status=SessionLog.START), step=first))
+        self._flush()
 
     def stepped(self, event: Stepped) -> None:
         """Note a step."""
@@ -43,25 +64,56 @@ class Board:
             loss = sum(self._losses) / len(self._losses)
             self._losses.clear()
             rate = self._trainer.optimizer.rate.at(event.step - 1)
-            self._writer.add_scalar("train/loss", loss, event.step)
-            self._writer.add_scalar("train/learning_rate", rate, event.step)
+            self._add(event.step, scalar("train/loss", loss))
+            self._add(event.step, scalar("train/learning_rate", rate))
 
     def evaluated(self, event: Evaluated) -> None:
         """Note an evaluation and look at the weights."""
-        self._writer.add_scalar("test/accuracy", event.accuracy, event.step)
+        if self._file is None:
+            return
+        self._add(event.step, scalar("test/accuracy", event.accuracy))
         signs = self._copied_signs()
         for name, (words, count) in signs.items():
             changed = int.from_bytes((words ^ self._signs[name][0]).tobytes(), "little")
-            self._writer.add_scalar(f"flipped/{name}", changed.bit_count() / count, event.step)
+            self._add(event.step, scalar(f"flipped/{name}", changed.bit_count() / count))
         self._signs = signs
         for name, (binary, latents) in self._all_latents().items():
             kind = "latents" if binary else "weights"
-            self._writer.add_histogram(f"{kind}/{name}", latents, event.step)
-        self._writer.flush()
+            self._add(event.step, histogram(f"{kind}/{name}", latents, BINS))
+        self._flush()
 
     def close(self) -> None:
         """Finish the file."""
-        self._writer.close()
+        with self._or_without_events():
+            if self._file is not None:
+                self._file.close()
+        self._file = None
+
+    def _add(self, step: int, summary: Summary) -> None:
+        self._write(Event(summary=summary, step=step))
+
+    def _write(self, event: Event) -> None:
+        event.wall_time = time.time()
+        with self._or_without_events():
+            if self._file is not None:
+                self._file.write(event.SerializeToString())
+
+    def _flush(self) -> None:
+        with self._or_without_events():
+            if self._file is not None:
+                self._file.flush()
+
+    @contextmanager
+    def _or_without_events(self) -> Iterator[None]:
+        """Let the file system's refusal cost the events, once and for all, and say so."""
+        try:
+            yield
+        except OSError as error:
+            lost, self._file = self._file, None
+            if lost is not None:
+                with contextlib.suppress(OSError):
+                    lost.close()  # tries to write what is buffered, and closes all the same
+            self._say(NoEvents(error.strerror or str(error)))
 
     def _copied_signs(self) -> dict[str, tuple[NDArray[np.uint64], int]]:
         """Each binary tensor's packed words, and how many weights they are."""

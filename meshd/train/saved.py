@@ -4,9 +4,10 @@
     carried                 F32           this member's carried error, where the exchange has one
     statistics              F32           running statistics, where the network has any
 
-The metadata has one key, `meshd`: a JSON object of the job's canonical form, the data's hash and
-the run's `Progress`. A file is read only into the job and the data that it was written for, and
-what it holds is compared with what they need before it is loaded.
+The metadata has two keys. `meshd`: a JSON object of the job's canonical form, the data's hash and
+the run's `Progress`; `hash`: BLAKE2b-256 of that text and of all tensors. Nothing of a file is
+used before its hash is right. It is read only into the job and the data that it was written for,
+and what it holds is compared with what they need before it is loaded.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,8 @@ from meshd.train.optimizer import SliceState
 from meshd.train.trainer import Trainer
 
 METADATA_KEY = "meshd"
-FORMAT_VERSION = 1
+HASH_KEY = "hash"
+FORMAT_VERSION = 2
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -56,6 +58,10 @@ class Progress:
     """Training so far, over all parts of a run that was resumed."""
     finished: bool = False
     """Nothing is left to do but to write the model."""
+
+
+NO_FILE = "it is not a file; move it away, or name another folder with --checkpoints"
+NOT_OURS = "it was not written by this version of meshd train"
 
 
 class NotWrittenError(Exception):
@@ -88,7 +94,9 @@ def write_checkpoint(path: Path, trainer: Trainer, data: str, progress: Progress
     temporary = path.with_name(f".{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(dict(_arrays(trainer)), temporary, {METADATA_KEY: json.dumps(about)})
+        arrays, text = dict(_arrays(trainer)), json.dumps(about)
+        metadata = {METADATA_KEY: text, HASH_KEY: content_hash(text, arrays)}
+        save_file(arrays, temporary, metadata)
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
@@ -105,11 +113,12 @@ def read_checkpoint(path: Path, trainer: Trainer, data: str) -> Progress:
         TrainingError: no such file, or one that is broken, or of another job or other data.
     """
     try:
-        with safe_open(os.fspath(path), framework="numpy") as file:
-            progress = _read_progress(file.metadata() or {}, trainer, data)
-            wanted = {name: (a.dtype.str, a.shape) for name, a in _arrays(trainer)}
-            _check_names(set(file.keys()), set(wanted))
-            arrays = {name: _read(file, name, *wanted[name]) for name in wanted}
+        text, arrays = _verified(path)
+        progress = _read_progress(text, trainer, data)
+        wanted = dict(_arrays(trainer))
+        _check_names(arrays.keys(), wanted.keys())
+        for name, array in arrays.items():
+            _check_array(name, array, wanted[name])
     except FileNotFoundError:
         raise TrainingError(f"{path}: no checkpoint is there; begin without --resume") from None
     except (OSError, SafetensorError, ValueError) as error:
@@ -119,15 +128,53 @@ def read_checkpoint(path: Path, trainer: Trainer, data: str) -> Progress:
 
 
 def is_unfinished(path: Path) -> bool:
-    """Whether a file is there that somebody might want to go on from; broken ones count."""
+    """Whether a file is there that somebody might want to go on from; broken ones count.
+
+    Raises:
+        TrainingError: what is there is not even a file.
+    """
+    if path.exists() and not path.is_file():
+        raise TrainingError(f"checkpoint {path} cannot be written: {NO_FILE}")
     try:
-        with safe_open(os.fspath(path), framework="numpy") as file:
-            about = json.loads((file.metadata() or {})[METADATA_KEY])
-        return not about["progress"]["finished"]
+        return not json.loads(_verified(path)[0])["progress"]["finished"]
     except FileNotFoundError:
         return False
     except (OSError, SafetensorError, ValueError, KeyError, TypeError):
         return True
+
+
+def content_hash(text: str, arrays: Arrays) -> str:
+    """BLAKE2b-256, in hex, of the metadata's `text` and of all arrays with names and shapes."""
+    digest = hashlib.blake2b(digest_size=32)
+    facts = [[name, array.dtype.str, array.shape] for name, array in sorted(arrays.items())]
+    digest.update(json.dumps([text, facts]).encode())  # says where each array below ends
+    for _, array in sorted(arrays.items()):
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
+
+
+def _verified(path: Path) -> tuple[str, Arrays]:
+    """The metadata's text and all arrays, as they were written.
+
+    Raises:
+        FileNotFoundError: nothing is there.
+        OSError, SafetensorError: it cannot be read.
+        ValueError: it is not a file, not a checkpoint of this version, or damaged.
+    """
+    if path.exists() and not path.is_file():
+        raise ValueError(NO_FILE)
+    with safe_open(os.fspath(path), framework="numpy") as file:
+        metadata = file.metadata() or {}
+        if metadata.keys() != {METADATA_KEY, HASH_KEY}:
+            raise ValueError(NOT_OURS)
+        text = metadata[METADATA_KEY]
+        try:
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        except (TypeError, AttributeError, KeyError):  # a dtype that numpy lacks
+            raise ValueError(NOT_OURS) from None
+    if content_hash(text, arrays) != metadata[HASH_KEY]:
+        raise ValueError("it is damaged: its content is not what was written; begin anew")
+    return text, arrays
 
 
 def _arrays(trainer: Trainer) -> Iterator[tuple[str, NDArray[Any]]]:
@@ -144,16 +191,16 @@ def _arrays(trainer: Trainer) -> Iterator[tuple[str, NDArray[Any]]]:
         yield "statistics", trainer.statistics.vector()
 
 
-def _read_progress(metadata: dict[str, str], trainer: Trainer, data: str) -> Progress:
+def _read_progress(text: str, trainer: Trainer, data: str) -> Progress:
     """Check whose checkpoint it is. ValueError says what does not fit."""
     try:
-        about = json.loads(metadata.get(METADATA_KEY, ""))
+        about = json.loads(text)
         if about["version"] != FORMAT_VERSION:
             raise ValueError
         job, its_data, progress = json.loads(about["job"]), about["data"], about["progress"]
         read = Progress(**progress)
     except (ValueError, TypeError, KeyError, RecursionError):
-        raise ValueError("it was not written by this version of meshd train") from None
+        raise ValueError(NOT_OURS) from None
     if different := difference(job, json.loads(canonical_json(trainer.spec))):
         raise ValueError(f"it is of another job: {different} differs; change it back")
     if its_data != data:
@@ -176,21 +223,19 @@ def difference(one: Any, other: Any, path: str = "") -> str:
     return ""
 
 
-def _check_names(names: set[str], wanted: set[str]) -> None:
+def _check_names(names: Set[str], wanted: Set[str]) -> None:
     for name in sorted(names ^ wanted):
         raise ValueError(f"{name} is {'missing' if name in wanted else 'no part of this network'}")
 
 
-def _read(file: Any, name: str, dtype: str, shape: tuple[int, ...]) -> NDArray[Any]:
-    """One array, after its shape has been compared; ValueError unless it is what is needed."""
-    if tuple(file.get_slice(name).get_shape()) != shape:
+def _check_array(name: str, array: NDArray[Any], wanted: NDArray[Any]) -> None:
+    """ValueError unless it is what is needed."""
+    if array.shape != wanted.shape:
         raise ValueError(f"{name} has another shape than the network's")
-    array: NDArray[Any] = file.get_tensor(name)
-    if array.dtype.str != dtype:
-        raise ValueError(f"{name} is {array.dtype}, not {dtype}")
+    if array.dtype.str != wanted.dtype.str:
+        raise ValueError(f"{name} is {array.dtype}, not {wanted.dtype.str}")
     if array.dtype.kind == "f" and not bool(np.isfinite(array).all()):
         raise ValueError(f"{name} holds numbers that are not finite")
-    return array
 
 
 def _restore(trainer: Trainer, arrays: Arrays) -> None:

@@ -63,8 +63,8 @@ def program(*arguments: str) -> list[str]:
     return [sys.executable, "-P", "-c", "from meshd.cli.main import main; main()", *arguments]
 
 
-def limited_files() -> None:
-    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
+def limited_files(size: int = 50_000) -> None:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 
 
 def test_figures_and_files(meshd: Meshd, place: Path, capsys: Capture) -> None:
@@ -262,3 +262,39 @@ def test_tensorboard_files_say_what_was_trained(meshd: Meshd, place: Path, capsy
     rates = [value for _, tag, value in found if tag == "train/learning_rate"]
     assert rates == sorted(rates, reverse=True) and 1e-4 < rates[-1] < 2e-4
     assert {"weights/0.weight", "latents/3.weight"} <= tags
+
+
+@pytest.mark.parametrize("size", [0, 6_000])
+def test_a_full_disk_costs_the_events_not_the_run(size: int, place: Path) -> None:
+    """Full from the start, and full in the middle, where many points have been written."""
+    (place / "job.toml").write_text(JOB.replace("epochs = 3", "epochs = 6"))
+    done = subprocess.run(
+        program(*TRAIN, "--tensorboard", "board", "--quiet"),
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=120,
+        check=False,
+        preexec_fn=lambda: limited_files(size),
+    )
+    lines = done.stderr.splitlines()
+    assert [line for line in lines if "events" in line] == [
+        "no more events for TensorBoard: File too large"
+    ]
+    assert "Traceback" not in done.stderr
+    assert any(line.startswith("no checkpoint at step 180: ") for line in lines), "to the end"
+
+
+def test_a_second_run_in_a_folder_is_refused(meshd: Meshd, place: Path, capsys: Capture) -> None:
+    (place / "job.toml").write_text(JOB.replace("epochs = 3", "epochs = 500"))
+    with subprocess.Popen(program(*TRAIN), stderr=subprocess.PIPE, text=True) as child:
+        assert child.stderr is not None
+        child.stderr.readline()
+        for more in ([], ["--resume"]):
+            assert meshd(*TRAIN, *more) == 1
+            assert capsys.readouterr().err == (
+                "meshd: another meshd train is at work in small.checkpoints: wait for its end,"
+                " or name another folder with --checkpoints\n"
+            )
+        child.kill()
+    (place / "job.toml").write_text(JOB)
+    assert meshd(*TRAIN, "--checkpoints", "other", "--quiet") == 0

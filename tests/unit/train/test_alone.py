@@ -25,6 +25,8 @@ from meshd.train.alone import (
     read_job,
 )
 from meshd.train.errors import TrainingError
+from meshd.train.lock import LOCK, held
+from meshd.train.saved import content_hash
 from meshd.train.trainer import Evaluated
 
 SEED = 41
@@ -161,7 +163,8 @@ def changed(path: Path, change: Callable[[dict, dict], None]) -> None:
     size = int.from_bytes(head[:8], "little")
     about = json.loads(json.loads(head[8 : 8 + size])["__metadata__"]["meshd"])
     change(arrays, about)
-    save_file(arrays, path, {"meshd": json.dumps(about)})
+    text = json.dumps(about)
+    save_file(arrays, path, {"meshd": text, "hash": content_hash(text, arrays)})
 
 
 @pytest.mark.parametrize(
@@ -175,7 +178,7 @@ def changed(path: Path, change: Callable[[dict, dict], None]) -> None:
         (lambda a, b: b["progress"].update(step=10_000), "step is not one of this job"),
         (lambda a, b: b["progress"].update(step="1"), "step is not one of this job"),
         (lambda a, b: b["progress"].update(more=1), "was not written by this version"),
-        (lambda a, b: b.update(version=2), "was not written by this version"),
+        (lambda a, b: b.update(version=1), "was not written by this version"),
         (lambda a, b: b.update(data="0"), "began on other data"),
         (
             lambda a, b: b.update(job=canonical_json(job("epochs = 3"))),
@@ -203,3 +206,49 @@ def test_a_checkpoint_cut_anywhere_is_refused(tmp_path: Path) -> None:
     (tmp_path / LAST).unlink()
     with pytest.raises(TrainingError, match="no checkpoint is there"):
         trained(tmp_path, spec, resume=True)
+
+
+def test_a_checkpoint_with_one_bit_flipped_is_refused(tmp_path: Path) -> None:
+    """In the header's names and numbers or in the tensors: wherever a bit may flip."""
+    spec = job("epochs = 2")
+    trained(tmp_path, spec, after(3))
+    whole = (tmp_path / LAST).read_bytes()
+    start = 8 + int.from_bytes(whole[:8], "little")
+    places = np.random.default_rng(SEED).integers(start, len(whole), 12)
+    inside = [whole.index(b'"meshd":"') + 40, whole.index(b'"hash":"') + 12]
+    for place in [*inside, start, *map(int, places), len(whole) - 1]:
+        flipped = bytearray(whole)
+        flipped[place] ^= 1 << place % 3
+        (tmp_path / LAST).write_bytes(flipped)
+        with pytest.raises(TrainingError, match="cannot be used") as caught:
+            trained(tmp_path, spec, resume=True)
+        assert "\n" not in str(caught.value)
+        assert place < start or "it is damaged" in str(caught.value), place
+    (tmp_path / LAST).write_bytes(whole)
+    trained(tmp_path, spec, resume=True)
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_folder_in_the_checkpoints_place_is_refused(resume: bool, tmp_path: Path) -> None:
+    (tmp_path / LAST).mkdir()
+    said = "last.safetensors cannot be .*: it is not a file; move it away"
+    with pytest.raises(TrainingError, match=said):
+        trained(tmp_path, job("epochs = 2"), resume=resume)
+
+
+def test_one_run_holds_a_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "c"
+    with held(folder):
+        said = f"another meshd train is at work in {folder}: .*--checkpoints"
+        with pytest.raises(TrainingError, match=said), held(folder):
+            raise AssertionError("two runs hold it")
+        with held(tmp_path / "d"):
+            pass
+    assert not list(tmp_path.iterdir()), "what nobody wrote into goes again"
+    folder.mkdir()
+    (folder / LOCK).touch()  # left by a run that was killed
+    with held(folder):
+        (folder / LAST).touch()
+    assert [path.name for path in folder.iterdir()] == [LAST]
+    with held(folder / LAST / "below"):
+        pass  # no folder can be there: nothing to corrupt
