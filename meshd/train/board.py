@@ -79,7 +79,9 @@ class Board:
         self._signs = signs
         for name, (binary, latents) in self._all_latents().items():
             kind = "latents" if binary else "weights"
-            self._add(event.step, histogram(f"{kind}/{name}", latents, BINS))
+            finite = latents[np.isfinite(latents)]  # the next step says that training diverged
+            if finite.size:
+                self._add(event.step, histogram(f"{kind}/{name}", finite, BINS))
         self._flush()
 
     def close(self) -> None:

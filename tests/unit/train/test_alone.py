@@ -24,6 +24,7 @@ from meshd.train.alone import (
     StoppedEarly,
     read_job,
 )
+from meshd.train.board import Board
 from meshd.train.errors import TrainingError
 from meshd.train.lock import LOCK, held
 from meshd.train.saved import content_hash
@@ -252,3 +253,17 @@ def test_one_run_holds_a_folder(tmp_path: Path) -> None:
     assert [path.name for path in folder.iterdir()] == [LAST]
     with held(folder / LAST / "below"):
         pass  # no folder can be there: nothing to corrupt
+
+
+def test_latents_that_are_not_finite_cost_no_traceback(tmp_path: Path) -> None:
+    """The step after says that training diverged; the histograms before it must get there."""
+    run = Alone(job("epochs = 1"), clusters(), tmp_path / "c", 1)
+    run.begin()
+    board = Board(tmp_path / "board", run, pytest.fail)
+    first, second, *_ = run.trainer.exchange.states.values()
+    first.latents[0] = np.inf
+    second.latents[:] = np.nan
+    board.evaluated(Evaluated(step=1, epoch=1, accuracy=0.5))
+    board.close()
+    (file,) = (tmp_path / "board").iterdir()
+    assert b"test/accuracy" in file.read_bytes()
