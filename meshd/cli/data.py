@@ -5,6 +5,7 @@ Law: what reads data is loaded when a command needs it, not before; it needs Num
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 from dataclasses import asdict
@@ -93,6 +94,7 @@ def convert(source: str, output: Path) -> None:
         def flush(self) -> None:
             pass
 
+    refuse_wrong_output(source, output)
     data = load_dataset(source)
     with opened_output(output) as write:
         write_npz(data, Stream(write))
@@ -124,6 +126,21 @@ def _part_lines(name: str, part: PartSummary, class_names: tuple[str, ...]) -> l
     ]
     left = len(counts) - COUNTS_SHOWN
     return [line, " " * 9 + ", ".join([*each, *([f"and {left} more"] if left > 0 else [])])]
+
+
+def refuse_wrong_output(source: str, output: Path) -> None:
+    """A job takes .npz files alone, and what is converted is not to be replaced.
+
+    Raises:
+        UsageError: another name, or the source's own file, by whatever path or link.
+    """
+    from meshd.net.local import UsageError
+
+    if output.suffix.lower() != ".npz":
+        raise UsageError(f"{output}: the name must end in .npz")
+    with contextlib.suppress(OSError):  # one that does not exist is not the other
+        if output.samefile(source):
+            raise UsageError(f"{output} is the file to convert; write to another one")
 
 
 def refuse_missing_numpy() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import tokenize
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,6 +40,10 @@ NPY_MAGIC = b"\x93NUMPY"
 ZIP_MAGIC = b"PK"
 SAMPLE_TYPES = ("uint8", "float32")
 MAX_NAMES_BYTES = 1 << 24
+MAX_DIMENSIONS = 32  # a line can show them all; NumPy has at most 64
+# What NumPy raises on a header that is none. It is parsed as a literal of Python's, tried again
+# with Python 2's integers: hence errors of the parser, and of making a set or dict of it.
+UNREADABLE = (ValueError, TypeError, SyntaxError, RecursionError, MemoryError, tokenize.TokenError)
 NOT_WHOLE = "not a whole .npz file"
 
 ArrayHeader = tuple[tuple[int, ...], bool, np.dtype[Any]]
@@ -96,7 +101,7 @@ class NpzSource:
             total = 0
             for name in (*ARRAYS, *({NAMES} if f"{NAMES}.npy" in names else ())):
                 with archive.open(f"{name}.npy") as member:
-                    shape, fortran, dtype = _read_header(member)
+                    shape, fortran, dtype = _read_header(member, name)
                 if dtype.hasobject:
                     raise wrong(self.name, f"{name} holds Python objects, which are never loaded")
                 size = math.prod(shape) * dtype.itemsize
@@ -143,7 +148,7 @@ class NpzSource:
     def _array_blocks(self, name: str, whole: bool = False) -> Iterator[NDArray[Any]]:
         """An array's rows in blocks; in one if it is stored by columns, or if `whole`."""
         with reading(self.name, NOT_WHOLE), self._member(name) as member:
-            shape, fortran, dtype = _read_header(member)
+            shape, fortran, dtype = _read_header(member, name)
             if (shape, fortran, dtype) != self._headers[name]:
                 raise wrong(self.name, f"{name} changed while it was read")
             if whole or fortran:
@@ -166,17 +171,28 @@ class NpzSource:
             yield member
 
 
-def _read_header(member: Any) -> ArrayHeader:
-    """Shape, order and type of one .npy member (numpy's NEP 1 format, versions 1 and 2)."""
-    version = np.lib.format.read_magic(member)
-    if version == (1, 0):
-        shape, fortran, dtype = np.lib.format.read_array_header_1_0(member)
-    elif version == (2, 0):
-        shape, fortran, dtype = np.lib.format.read_array_header_2_0(member)
-    else:
-        raise ValueError(f"array format version {version} is not known")
-    if any(length < 0 for length in shape):
-        raise ValueError(f"an array has shape {shape}")
+def _read_header(member: Any, name: str) -> ArrayHeader:
+    """Shape, order and type of one .npy member (numpy's NEP 1 format, versions 1 and 2).
+
+    ValueError of a bounded length: what NumPy says quotes the header, and its parser's insides.
+    """
+    readers = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }
+    try:
+        version = np.lib.format.read_magic(member)
+        shape, fortran, dtype = (
+            readers[version](member) if version in readers else ((), False, None)
+        )
+    except UNREADABLE:
+        raise ValueError(f"{name} has no header that NumPy writes") from None
+    if dtype is None:
+        raise ValueError(f"{name} has array format version {version}, which is not known")
+    if len(shape) > MAX_DIMENSIONS:
+        raise ValueError(f"{name} has {len(shape)} dimensions, at most {MAX_DIMENSIONS}")
+    if any(not 0 <= length < 1 << 63 for length in shape):
+        raise ValueError(f"{name} has a dimension that is negative, or of 64 bits")
     return tuple(shape), fortran and len(shape) > 1, dtype
 
 

@@ -10,10 +10,13 @@ from numpy.typing import NDArray
 
 from meshd.data.dataset import channels_last, input_shape
 from meshd.data.images import MAX_IMAGES, looks_like_images, read_pixels
+from meshd.data.npz import NPY_MAGIC, ZIP_MAGIC
 from meshd.data.source import wrong
 
 # First bytes of the formats that `meshd.data.images` decodes: PNG, JPEG, BMP.
 MAGIC = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"BM")
+# Names that promise an image: what is in such a file is then told apart from a table.
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff")
 MAX_BYTES = 1 << 32  # of all images together, decoded
 
 
@@ -47,7 +50,10 @@ class Pictures:
 
 
 def are_pictures(source: str | Path) -> bool:
-    """Whether it is an image, or a folder whose first file, by name, is one."""
+    """Whether it is an image, or a folder whose first file, by name, is one.
+
+    By its content; a name that ends as an image's decides only against a table of text.
+    """
     path = Path(source)
     if path.is_dir():
         if looks_like_images(path):
@@ -56,7 +62,9 @@ def are_pictures(source: str | Path) -> bool:
     if not path.is_file():
         return False
     with path.open("rb") as file:
-        return file.read(8).startswith(MAGIC)
+        head = file.read(8)
+    named = path.suffix.lower() in SUFFIXES and not head.startswith((ZIP_MAGIC, NPY_MAGIC))
+    return named or head.startswith(MAGIC)
 
 
 def load_pictures(source: str | Path) -> Pictures:

@@ -31,6 +31,7 @@ Block = tuple[NDArray[Any], NDArray[Any]]
 
 MAX_DATA_BYTES = 16 << 30  # unpacked; more than any desk's memory has free for a guest
 MAX_CLASSES = 65_536
+MAX_REASON = 200  # characters of what a library says
 BLOCK_BYTES = 1 << 20  # read at once: large enough that a call's cost does not count
 # Deflate's best is 258 bytes from 2 bits (RFC 1951, a match of length 258), some 1,032 to 1.
 MOST_PACKED = 1100
@@ -155,7 +156,8 @@ def reading(name: str, whole: str = "not whole") -> Iterator[None]:
         raise wrong(name, "we may not read it") from None
     except BROKEN as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise wrong(name, f"{whole} ({reason}); copy it again") from None
+        # Libraries quote what they found, which can be the whole file.
+        raise wrong(name, f"{whole} ({reason[:MAX_REASON]}); copy it again") from None
 
 
 def open_regular(path: Path, name: str, follow: bool = False) -> io.BufferedReader:

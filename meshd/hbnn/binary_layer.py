@@ -19,13 +19,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from meshd.hbnn.binarize import check_coding, quantize_scales, segment_count
+from meshd.hbnn.binarize import Coding, check_coding, quantize_scales, segment_count
 from meshd.hbnn.estimator import check_cut, check_estimator
 from meshd.hbnn.gradient import check_backward
 from meshd.hbnn.packed import PackedWeight, ProductRule, pack_weight, unpack_weight
 
 WORD_BITS = 64
-AS_CUT: Literal["as cut"] = "as cut"  # of `cut_a`: activations are cut where latents are
+# Of `cut_a`: activations are cut where latents are; float ones (beta_a = 1) nowhere.
+AS_CUT: Literal["as cut"] = "as cut"
 
 CutA = float | Literal["as cut"] | None
 
@@ -155,14 +156,29 @@ class BinaryLayer(nn.Module):
 
 
 def settings(
-    coding: str, cut: float | None, cut_a: CutA, estimator: str, backward: str
+    beta_a: int,
+    coding: str | None,
+    usual: Coding,
+    cut: float | None,
+    cut_a: CutA,
+    estimator: str,
+    backward: str,
 ) -> dict[str, object]:
-    """Return a rule's fields but the betas, checked; ValueError that names a wrong one."""
+    """Return a rule's fields but the betas, checked; ValueError that names a wrong one.
+
+    `coding` None is the `usual` one of the kind of layer. With `beta_a` 1 nothing of an activation
+    is estimated: what is not given leaves it, and its gradient, as it is (signed: H_1 is the
+    identity), as `meshd.core.network.graph` resolves it.
+    """
     cut = check_cut(cut)
+    if beta_a == 1:
+        usual, as_cut = "signed", None
+    else:
+        as_cut = cut
     return {
-        "coding": check_coding(coding),
+        "coding": usual if coding is None else check_coding(coding),
         "cut": cut,
-        "cut_a": cut if cut_a == AS_CUT else check_cut(cut_a, "cut_a"),
+        "cut_a": as_cut if cut_a == AS_CUT else check_cut(cut_a, "cut_a"),
         "estimator": check_estimator(estimator),
         "backward": check_backward(backward),
     }

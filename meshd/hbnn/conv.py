@@ -30,7 +30,8 @@ class HadamardConv2d(BinaryLayer):
     filter, or a whole window (the mean of |x| over its taps in the image). What is between counts
     as in_channels / groups (`conv_rule.effective_beta`); `beta_w` and `beta_a` then say what holds.
 
-    The other settings are those of `HadamardLinear`, weights start with variance 1 / k.
+    The other settings are those of `HadamardLinear`, but `coding` None is "signed"; weights start
+    with variance 1 / k.
     """
 
     rule: ConvRule
@@ -46,7 +47,7 @@ class HadamardConv2d(BinaryLayer):
         padding: int | Pair = 0,
         dilation: int | Pair = 1,
         groups: int = 1,
-        coding: str = "signed",
+        coding: str | None = None,
         cut: float | None = 1.0,
         bias: bool = False,
         *,
@@ -75,7 +76,7 @@ class HadamardConv2d(BinaryLayer):
         self.rule = ConvRule(
             self.beta_w,
             self.beta_a,
-            **settings(coding, cut, cut_a, estimator, backward),  # type: ignore[arg-type]
+            **settings(self.beta_a, coding, "signed", cut, cut_a, estimator, backward),  # type: ignore[arg-type]
             kernel=kernel,
             stride=check_pair(stride, "stride", 1),
             padding=check_pair(padding, "padding", 0),

@@ -13,29 +13,16 @@ from collections.abc import Collection, Iterator
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from meshd.hbnn.activations import Ramp
 from meshd.hbnn.binarize import check_beta
 from meshd.hbnn.binary_layer import BinaryLayer
 from meshd.hbnn.conv import HadamardConv2d
 from meshd.hbnn.conv_rule import Pair
+from meshd.hbnn.input_signs import followed_signs, observed_signs
 from meshd.hbnn.linear import HadamardLinear
 
 FIRST_AND_LAST = "first_and_last"
-
-# What has no negative output, and what has none if its input has none.
-RAMPS = (nn.ReLU, nn.ReLU6, Ramp)
-KEEP_SIGN = (
-    nn.Dropout,
-    nn.Dropout2d,
-    nn.Identity,
-    nn.Flatten,
-    nn.MaxPool2d,
-    nn.AvgPool2d,
-    nn.AdaptiveAvgPool2d,
-    nn.AdaptiveMaxPool2d,
-)
 
 
 def binarize_model(
@@ -44,6 +31,7 @@ def binarize_model(
     beta_a: int | None = None,
     skip: str | Collection[str] | None = FIRST_AND_LAST,
     *,
+    sample: Tensor | None = None,
     inplace: bool = False,
     **options: Any,
 ) -> nn.Module:
@@ -52,16 +40,24 @@ def binarize_model(
     `skip` names layers that stay float, as `named_modules` does; "first_and_last" are those two of
     all that could be converted, in the order in which they were registered, which need not be that
     of their use; None skips none. `beta_a` None means `beta_w`. `options` go to every new layer:
-    `cut`, `cut_a`, `estimator`, `gain`, `backward` and `coding`. Without `coding`, it is unipolar
-    where a Sequential shows that a layer's input comes from a ReLU or Ramp, else signed.
+    `cut`, `cut_a`, `estimator`, `gain`, `backward` and `coding`.
+
+    Without `coding`, a layer's is unipolar where its inputs are never negative, else signed: in the
+    signed coding of such inputs every bit would be 1. `sample`, a batch of what the model takes,
+    shows it: the float model runs on it once, in evaluation mode. Else a Sequential shows it, by a
+    ReLU, Ramp or Sigmoid before the layer; what a `forward` calls is not seen, and one UserWarning
+    names the layers that are coded signed without being known. Float activations (`beta_a` = 1)
+    have no coding.
 
     New layers have the old ones' weights, biases, dtype, device, mode and `requires_grad`. The
     model is copied first, unless `inplace`. What has weights and cannot be converted stays float
     and is named in one UserWarning with the reason: subclasses, which may compute something else,
     other kinds of layer, weights that layers share, hooks, padding that is not of zeros.
-    ValueError, with `model` unchanged, for a wrong setting, a name in `skip` that it has not, or if
-    no layer is left to convert.
+    ValueError, with `model` unchanged, for a wrong setting, a name in `skip` that it has not, a
+    `sample` that the model does not take or whose use `coding` leaves none, or if no layer is left
+    to convert; TypeError if `model` is no module or `sample` no tensor.
     """
+    _check_kinds(model, sample, options)
     if not inplace:
         model = copy.deepcopy(model)
     check_beta(beta_w, "beta_w")
@@ -74,11 +70,18 @@ def binarize_model(
         raise ValueError(f"no layer to convert: {_why_none(candidates, skipped)}")
     if inplace and model in chosen:
         raise ValueError("the model is itself a layer and cannot be replaced in place")
-    unsigned: set[nn.Module] = set()
-    _follow_sign(model, False, unsigned)
+    codings: dict[nn.Module, str] = {}
+    unknown: list[nn.Module] = []
+    if options.get("coding") is None and (beta_a or beta_w) != 1:
+        codings, unknown = _codings(model, chosen, sample)
     new = {
-        module: _converted(module, beta_w, beta_a, module in unsigned, options) for module in chosen
+        module: _converted(
+            module, beta_w, beta_a, options | ({"coding": codings[module]} if codings else {})
+        )
+        for module in chosen
     }
+    if unknown:
+        _warn_of_unknown([names[module] or "the model" for module in unknown], sample)
     left = [f"{names[m] or 'the model'}: {why}" for m, why in reasons.items() if m not in skipped]
     if left:
         warnings.warn(f"left as they are: {'; '.join(left)}", stacklevel=2)
@@ -151,27 +154,41 @@ def _why_none(candidates: list[nn.Module], skipped: set[nn.Module]) -> str:
     return f"all {len(candidates)} that could be are skipped"
 
 
-def _follow_sign(module: nn.Module, unsigned_input: bool, found: set[nn.Module]) -> bool:
-    """Add to `found` the layers that see no negative input; return whether `module` gives none."""
-    if isinstance(module, nn.Sequential):
-        for child in module:
-            unsigned_input = _follow_sign(child, unsigned_input, found)
-        return unsigned_input
-    if isinstance(module, RAMPS):
-        return True
-    if unsigned_input and type(module) in (nn.Linear, nn.Conv2d):
-        found.add(module)
-    for child in module.children():
-        _follow_sign(child, False, found)
-    return unsigned_input and isinstance(module, KEEP_SIGN)
+def _codings(
+    model: nn.Module, chosen: list[nn.Module], sample: Tensor | None
+) -> tuple[dict[nn.Module, str], list[nn.Module]]:
+    """Return each chosen layer's coding, and the layers of whose inputs nothing is known."""
+    known = followed_signs(model)
+    if sample is not None:
+        known |= observed_signs(model, chosen, sample)
+    unknown = [module for module in chosen if module not in known]
+    return {m: "unipolar" if known.get(m) else "signed" for m in chosen}, unknown
+
+
+def _warn_of_unknown(layers: list[str], sample: Tensor | None) -> None:
+    seen = "no Sequential shows" if sample is None else "neither a Sequential nor the sample shows"
+    warnings.warn(
+        f"coded signed, though {seen} whether their inputs are ever negative: {', '.join(layers)}; "
+        "where they never are, every bit is 1 and says nothing: pass sample=, a batch that reaches "
+        'these layers, or coding="unipolar" or "signed"',
+        stacklevel=3,
+    )
+
+
+def _check_kinds(model: object, sample: object, options: dict[str, Any]) -> None:
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model must be a torch nn.Module, not {type(model).__name__}")
+    if sample is not None and not isinstance(sample, Tensor):
+        raise TypeError(f"sample must be a tensor, not {type(sample).__name__}")
+    if sample is not None and options.get("coding") is not None:
+        raise ValueError("sample finds the codings, and coding sets them: give one of the two")
 
 
 def _converted(
-    module: nn.Module, beta_w: int, beta_a: int | None, unsigned: bool, options: dict[str, Any]
+    module: nn.Module, beta_w: int, beta_a: int | None, settings: dict[str, Any]
 ) -> BinaryLayer:
-    settings = {"coding": "unipolar" if unsigned else "signed", **options}
     # A generator of its own: torch's is not to notice that weights are drawn, and thrown away.
-    settings |= {"bias": module.bias is not None, "generator": torch.Generator()}
+    settings = settings | {"bias": module.bias is not None, "generator": torch.Generator()}
     layer: BinaryLayer
     if isinstance(module, nn.Conv2d):
         padding = _padding(module) or (0, 0)

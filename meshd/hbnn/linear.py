@@ -18,14 +18,15 @@ class HadamardLinear(BinaryLayer):
     """y = gain * (H_beta_a(x) @ H_beta_w(W)^T) (+ bias), W (out_features, in_features).
 
     `beta_a` None means `beta_w`: the seed has one aggression for both; `beta_a` = 1 keeps
-    activations float. `coding` is the activations' ("unipolar" after a Ramp, else "signed");
-    weights are signed. `cut` bounds the straight-through estimator on latents, `cut_a` on
-    activations ("as cut": alike); None lifts it, and of activations saves the bit that an element
-    costs. `estimator` is its shape, "cut" or "polynomial" (see `meshd.hbnn.estimator`). `bias`
-    adds a dense parameter, `gain` a learned scale for each output, 1 at first (XNOR-Net++, arXiv
-    1909.13863). `backward` is the precision of the gradients: "exact", "int8" or "planes(k)" (see
-    `meshd.hbnn.gradient`). Weights start as normal deviates of variance 1 / in_features, drawn from
-    `generator` (None: torch's own). ValueError for a setting that is not one of these.
+    activations float: they and their gradients pass as they are, unless `coding` or `cut_a` is
+    given. `coding` is the activations': "unipolar" (None, unless `beta_a` = 1) after a Ramp, else
+    "signed"; weights are signed. `cut` bounds the straight-through estimator on latents, `cut_a`
+    on activations ("as cut": alike); None lifts it, and of activations saves the bit that an
+    element costs. `estimator` is its shape, "cut" or "polynomial" (see `meshd.hbnn.estimator`).
+    `bias` adds a dense parameter, `gain` a learned scale for each output, 1 at first (XNOR-Net++,
+    arXiv 1909.13863). `backward` is the precision of the gradients: "exact", "int8" or "planes(k)"
+    (see `meshd.hbnn.gradient`). Weights start as normal deviates of variance 1 / in_features, drawn
+    from `generator` (None: torch's own). ValueError for a setting that is not one of these.
 
     An input that is already binarized is binarized again, as the seed's BinLayer does. In the
     signed coding that changes nothing; in the unipolar one each segment shrinks by its share of
@@ -38,7 +39,7 @@ class HadamardLinear(BinaryLayer):
         out_features: int,
         beta_w: int,
         beta_a: int | None = None,
-        coding: str = "unipolar",
+        coding: str | None = None,
         cut: float | None = 1.0,
         bias: bool = False,
         *,
@@ -60,7 +61,7 @@ class HadamardLinear(BinaryLayer):
         self.rule = ProductRule(
             min(beta_w, in_features),
             min(beta_a, in_features),
-            **settings(coding, cut, cut_a, estimator, backward),  # type: ignore[arg-type]
+            **settings(beta_a, coding, "unipolar", cut, cut_a, estimator, backward),  # type: ignore[arg-type]
         )
         self.rule_text = rule_text(self.rule)
         latents = normal_latents(out_features, in_features, 1 / in_features, generator)

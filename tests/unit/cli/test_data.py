@@ -66,8 +66,33 @@ def test_convert_gives_what_a_job_takes(table: Path, tmp_path: Path, capsys: Cap
     data = load_npz(out)
     np.testing.assert_array_equal(data.x_test[:, 0], [4, 9])
     first = out.read_bytes()
-    assert run(["data", "convert", str(out), str(out)]) == 0
-    assert out.read_bytes() == first
+    again = tmp_path / "again.npz"
+    assert run(["data", "convert", str(out), str(again)]) == 0
+    assert again.read_bytes() == first
+
+
+def test_convert_touches_neither_its_source_nor_other_files(
+    table: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    out, link = tmp_path / "d.npz", tmp_path / "link.npz"
+    assert run(["data", "convert", str(table), str(out)]) == 0
+    link.symlink_to(out)
+    (tmp_path / "hard.npz").hardlink_to(out)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    capsys.readouterr()
+    for source, output, said in (
+        (out, out, "is the file to convert"),
+        (out, link, "is the file to convert"),
+        (out, tmp_path / "hard.npz", "is the file to convert"),
+        (table, table, "must end in .npz"),
+        (table, tmp_path / "new.csv", "must end in .npz"),
+        (table, tmp_path / "npz", "must end in .npz"),
+    ):
+        assert run(["data", "convert", str(source), str(output)]) == 2
+        printed, err = capsys.readouterr()
+        assert printed == "" and said in err and err.count("\n") == 1
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    assert link.is_symlink()
 
 
 def test_a_wrong_source_leaves_no_file(tmp_path: Path, capsys: Capture) -> None:

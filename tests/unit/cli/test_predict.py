@@ -103,6 +103,15 @@ def test_every_prediction_is_written(
     assert [row["class"] for row in rows] == wanted and rows[4]["label"] == 1
 
 
+@pytest.mark.parametrize("content", [b"1,2,3\n4,5,6\n", b"", b"\x89PNG\r\n\x1a\nno"])
+def test_what_is_named_as_an_image_and_is_none(
+    content: bytes, model: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    (tmp_path / "x.png").write_bytes(content)
+    assert run(["predict", str(model), str(tmp_path / "x.png")]) == 2
+    assert capsys.readouterr() == ("", "meshd: image x.png: not an image in PNG, JPEG, BMP\n")
+
+
 def test_images_without_labels(model: Path, tmp_path: Path, capsys: Capture) -> None:
     rng = np.random.default_rng(7)
     x = rng.integers(0, 256, (3, 8, 8), np.uint8)

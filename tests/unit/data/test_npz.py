@@ -118,6 +118,37 @@ def test_a_bomb_is_refused_by_its_header(tmp_path: Path) -> None:
         load_dataset(tmp_path / "b.npz")
 
 
+def with_header(path: Path, header: bytes) -> Path:
+    """A good file, but for the header of x_train."""
+    write(path)
+    head = header + b"\n"
+    data = b"\x93NUMPY\x01\x00" + len(head).to_bytes(2, "little") + head
+    with zipfile.ZipFile(path) as good:
+        content = {name: good.read(f"{name}.npy") for name in ARRAYS}
+    with zipfile.ZipFile(path, "w") as bad:
+        for name, whole in (content | {"x_train": data}).items():
+            bad.writestr(f"{name}.npy", whole)
+    return path
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        *("9" * 5000 + ",", "9" * 4000 + ", 0", "-1, 4", "1, " * 3000, "f(1), 4", "{[]: 1},"),
+        *("(" * 3000 + ")" * 3000, "1, 'x" + "y" * 5000 + "'", "[" * 500, '"' * 3),
+    ],
+    ids=lambda shape: shape[:8],
+)
+def test_a_strange_header_is_a_short_line(shape: str, tmp_path: Path) -> None:
+    header = f"{{'descr': '|u1', 'fortran_order': False, 'shape': ({shape}), }}"
+    path = with_header(tmp_path / "d.npz", header.encode())
+    with pytest.raises(DataError) as caught:
+        load_dataset(path)
+    said = str(caught.value)
+    assert len(said) < 200 and "\n" not in said and "ast." not in said and "0x" not in said
+    assert said.startswith("data file d.npz: ") and "x_train" in said
+
+
 def test_inspect_says_what_the_file_holds_or_one_line(tmp_path: Path) -> None:
     def inspect(path: Path) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "meshd.worker.inspect", str(path)]

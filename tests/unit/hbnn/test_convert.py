@@ -44,6 +44,96 @@ def small_model():
     )
 
 
+class TwoWays(nn.Module):
+    """torchvision's BasicBlock: one ReLU, called twice by `forward`."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv1 = nn.Conv2d(16, 16, 3, padding=1)
+        self.conv2 = nn.Conv2d(16, 16, 3, padding=1)
+        self.relu = nn.ReLU(inplace=True)
+        self.norm = nn.BatchNorm2d(16)
+
+    def forward(self, x):
+        return self.relu(x + self.norm(self.conv2(self.relu(self.conv1(x)))))
+
+
+def residual_net():
+    torch.manual_seed(2)
+    layers = nn.Conv2d(3, 16, 3), nn.ReLU(), TwoWays(), TwoWays(), nn.Flatten(), nn.Linear(576, 4)
+    return nn.Sequential(*layers)
+
+
+CONVS = ["2.conv1", "2.conv2", "3.conv1", "3.conv2"]
+
+
+def codings(model):
+    return {n: m.rule.coding for n, m in model.named_modules() if hasattr(m, "rule")}
+
+
+def test_without_a_sample_guessed_codings_are_named_once():
+    with pytest.warns(UserWarning) as caught:
+        new = binarize_model(residual_net(), 8)
+    (said,) = [str(warning.message) for warning in caught]
+    assert ", ".join(CONVS) in said and "sample=" in said and "coding=" in said
+    assert set(codings(new).values()) == {"signed"}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        binarize_model(residual_net(), 8, coding="signed")
+        floats = binarize_model(residual_net(), 8, 1)
+        rules = [m.rule for m in floats.modules() if hasattr(m, "rule")]
+        assert {(rule.coding, rule.cut_a) for rule in rules} == {("signed", None)}
+        chain = nn.Sequential(nn.Linear(8, 8), nn.BatchNorm1d(8), nn.Linear(8, 8), nn.ReLU())
+        chain.extend([nn.Linear(8, 8), nn.Linear(8, 8)])
+        assert codings(binarize_model(chain, 8)) == {"2": "signed", "4": "unipolar"}
+
+
+@pytest.mark.parametrize("inplace", [False, True])
+def test_a_sample_shows_the_codings_and_leaves_the_model(normal, inplace):
+    model, sample = residual_net(), normal(2, 3, 8, 8)
+    model[2].eval()
+    modes = {name: module.training for name, module in model.named_modules()}
+    statistics = model[3].norm.running_mean.clone()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        new = binarize_model(model, 8, sample=sample, inplace=inplace)
+        assert codings(new) == dict.fromkeys(CONVS, "unipolar")
+        signed = binarize_model(residual_net(), 8, skip=["5"], sample=sample)
+        assert codings(signed) == {"0": "signed"} | codings(new)
+    assert {name: module.training for name, module in new.named_modules()} == modes
+    assert torch.equal(new[3].norm.running_mean, statistics)
+    assert not any(module._forward_pre_hooks for module in [*model.modules(), *new.modules()])
+
+
+def test_a_layer_that_once_saw_a_negative_value_is_signed(normal):
+    class Twice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.used, self.idle = nn.Linear(8, 8), nn.Linear(8, 8)
+
+        def forward(self, x):
+            return self.used(torch.relu(x)) + self.used(x) + self.used(x.abs())
+
+    with pytest.warns(UserWarning, match=r"nor the sample .* negative: idle;"):
+        new = binarize_model(Twice(), 8, skip=None, sample=normal(5, 8))
+    assert set(codings(new).values()) == {"signed"}
+
+
+def test_wrong_models_and_samples(normal):
+    with pytest.raises(TypeError, match=r"model must be a torch nn\.Module, not int"):
+        binarize_model(3, 8)
+    with pytest.raises(TypeError, match="sample must be a tensor, not list"):
+        binarize_model(residual_net(), 8, sample=[1])
+    with pytest.raises(ValueError, match="give one of the two"):
+        binarize_model(residual_net(), 8, sample=normal(1, 3, 8, 8), coding="signed")
+    model = residual_net()
+    with pytest.raises(ValueError, match="sample: the model does not take it: "):
+        binarize_model(model, 8, sample=normal(1, 2, 8, 8), inplace=True)
+    assert all(module.training and not module._forward_pre_hooks for module in model.modules())
+    assert type(model[2].conv1) is nn.Conv2d
+
+
+@pytest.mark.filterwarnings("ignore:coded signed")
 def test_layers_are_replaced_and_the_rest_is_as_it_was(normal):
     model, x = small_model().eval(), normal(2, 3, 8, 8)
     before, state = model(x), copy.deepcopy(model.state_dict())
@@ -60,29 +150,35 @@ def test_layers_are_replaced_and_the_rest_is_as_it_was(normal):
     assert all(p.grad is not None for p in new.parameters())
 
 
+@pytest.mark.filterwarnings("ignore:coded signed")
 def test_the_coding_is_what_precedes_a_layer():
     new = binarize_model(small_model(), 8)
     codings = {n: m.rule.coding for n, m in new.named_modules() if hasattr(m, "rule")}
     unipolar = {name for name, coding in codings.items() if coding == "unipolar"}
     assert unipolar == {"4.1", "6"}
+    assert (
+        binarize_model(nn.Sequential(nn.Sigmoid(), nn.Linear(8, 8)), 8, skip=None)[1].rule.coding
+        == "unipolar"
+    )
     new = binarize_model(small_model(), 8, coding="unipolar")
     assert all(m.rule.coding == "unipolar" for m in new.modules() if hasattr(m, "rule"))
 
 
 def test_a_converted_layer_computes_the_binarized_one(normal):
     conv = nn.Conv2d(16, 24, 3, (2, 1), "valid", (1, 2), 2)
-    new, x = binarize_model(conv, 8, 8, None), normal(2, 16, 9, 9)
+    new, x = binarize_model(conv, 8, 8, None, coding="signed"), normal(2, 16, 9, 9)
     last = (x.movedim(1, -1), conv.weight.detach().movedim(1, -1))
     hats = [hadamard_binarize(tensor, 8).movedim(-1, 1) for tensor in last]
     wanted = nn.functional.conv2d(*hats, conv.bias, (2, 1), 0, (1, 2), 2)
     torch.testing.assert_close(new(x), wanted, rtol=1e-4, atol=1e-4)
     linear = nn.Linear(16, 8).double().requires_grad_(False).eval()
-    new, x = binarize_model(linear, 4, 8, None), normal(3, 16).double()
+    new, x = binarize_model(linear, 4, 8, None, coding="signed"), normal(3, 16).double()
     wanted = hadamard_binarize(x, 8) @ hadamard_binarize(linear.weight, 4).T + linear.bias
     torch.testing.assert_close(new(x), wanted)
     assert not new.weight.requires_grad and not new.training
 
 
+@pytest.mark.filterwarnings("ignore:coded signed")
 def test_skip_and_options():
     model = small_model()
     new = binarize_model(model, 8, skip=["0", "2.first"], cut=0.5, cut_a=None, gain=True)
@@ -93,6 +189,7 @@ def test_skip_and_options():
     assert not any(type(m) in (nn.Linear, nn.Conv2d) for m in everything.modules())
 
 
+@pytest.mark.filterwarnings("ignore:coded signed")
 def test_in_place_and_a_layer_that_is_used_twice():
     model = small_model()
     shared = nn.Linear(4, 4)
@@ -120,7 +217,7 @@ def test_what_cannot_be_converted_is_named():
         nn.Linear(8, 8),
     )
     with pytest.warns(UserWarning) as caught:
-        new = binarize_model(model, 8, skip=None)
+        new = binarize_model(model, 8, skip=None, coding="signed")
     (said,) = [str(warning.message) for warning in caught]
     for what in (
         "0: Embedding has no binary form",
@@ -135,7 +232,7 @@ def test_what_cannot_be_converted_is_named():
     assert "7:" not in said and type(new[7]) is HadamardLinear
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        binarize_model(model, 8, skip=[str(n) for n in range(7)])
+        binarize_model(model, 8, skip=[str(n) for n in range(7)], coding="signed")
 
 
 @pytest.mark.parametrize(
