@@ -46,7 +46,8 @@ COMMANDS = {
 }
 
 EPILOG = (
-    "Exit codes: 0 ok, 1 failure, 2 usage, 4 no permission, 6 not configured, 7 no daemon runs."
+    "Exit codes: 0 ok, 1 failure, 2 usage, 4 no permission, 6 not configured, 7 no daemon runs,"
+    " 130 interrupted."
 )
 
 USAGE = 2
