@@ -1,8 +1,15 @@
-"""For all tests: a slow machine fails no property, and a failure says how to repeat it."""
+"""For all tests: a slow machine fails no property, a failure says how to repeat it, Ctrl-C works."""
 
 from __future__ import annotations
 
+import signal
+
 from hypothesis import HealthCheck, settings
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell ignores it for what it starts in the background, and every program of ours that a test
+    # interrupts would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 settings.register_profile(
     "house",
