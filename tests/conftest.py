@@ -1,4 +1,4 @@
-"""For all tests: a slow machine fails no property, a failure says how to repeat it, Ctrl-C works."""
+"""For all tests: no speed fails a property, a failure says how to repeat it, Ctrl-C is heard."""
 
 from __future__ import annotations
 
