@@ -75,9 +75,11 @@ class BinaryLayer(nn.Module):
     def without_autocast(self, x: Tensor) -> Tensor:
         """Compute in the weight's dtype where autocast would have chosen another.
 
-        Signs and scales gain nothing from less precision, and the kernels take float32.
+        Signs and scales gain nothing from less precision, and the kernels take float32. Where there
+        is no autocast, TypeError for an input of another dtype than the weight's.
         """
         if not torch.is_autocast_enabled(x.device.type):
+            self._check_dtype(x)
             return self.compute(x)
         with torch.autocast(x.device.type, enabled=False):
             return self.compute(x.to(self.weight.dtype))
@@ -141,6 +143,19 @@ class BinaryLayer(nn.Module):
             f"cut_a={rule.cut_a}, {rule.estimator}, backward={rule.backward}"
         )
 
+    def _check_dtype(self, x: Tensor) -> None:
+        """TypeError as `nn.Linear` has it: who converts, and when, is for the caller to say.
+
+        Integers too, though some routes would bear them: which one, depends on beta_a.
+        """
+        wanted = self.weight.dtype
+        if x.dtype != wanted:
+            conversion = "x.float()" if wanted == torch.float32 else f"x.to({wanted})"
+            raise TypeError(
+                f"the layer's weights are {_name(wanted)}, the input is {_name(x.dtype)}: "
+                f"give it {conversion}"
+            )
+
     def _check_packed(self, words: NDArray[np.uint64], scales: NDArray[np.float32]) -> None:
         rows, columns = self.rows, self.columns
         _check_array("words", words, np.uint64, (rows, segment_count(columns, WORD_BITS)))
@@ -189,6 +204,10 @@ def check_size(**sizes: int) -> None:
     for name, value in sizes.items():
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise ValueError(f"{name} must be an integer of at least 1, not {value!r}")
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def _check_array(name: str, array: object, dtype: type, shape: tuple[int, int]) -> None:

@@ -100,6 +100,7 @@ class HadamardConv2d(BinaryLayer):
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, in_channels, H, W); ValueError for another shape, or an image below the kernel.
 
+        TypeError for another dtype than the weight's, unless autocast is on.
         `conv_product.native_conv_takes` says when the kernels do it; the result then lies channels
         last.
         """

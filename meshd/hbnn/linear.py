@@ -72,6 +72,7 @@ class HadamardLinear(BinaryLayer):
     def forward(self, x: Tensor) -> Tensor:
         """Map (..., in_features) to (..., out_features); ValueError for another last dimension.
 
+        TypeError for another dtype than the weight's, unless autocast is on.
         `product.native_route_takes` says when the kernels do it and when the tensor implementation.
         """
         if x.dim() == 0 or x.shape[-1] != self.in_features:

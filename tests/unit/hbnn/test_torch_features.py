@@ -71,6 +71,34 @@ def test_autocast_leaves_binary_layers_in_float32(normal):
     assert all(p.grad is not None and p.grad.isfinite().all() for p in half.parameters())
 
 
+KINDS = {
+    "kernels": (lambda: HadamardLinear(32, 4, 16), (5, 32)),
+    "torch's product": (lambda: HadamardLinear(32, 4, 4), (5, 32)),
+    "float activations": (lambda: HadamardLinear(32, 4, 32, 1), (5, 32)),
+    "images on kernels": (lambda: HadamardConv2d(16, 4, 3, 16), (2, 16, 5, 5)),
+    "images on torch's": (lambda: HadamardConv2d(16, 4, 3, 4), (2, 16, 5, 5)),
+}
+OTHER_DTYPES = [torch.float64, torch.bfloat16, torch.float16, torch.int64, torch.uint8, torch.bool]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("dtype", OTHER_DTYPES, ids=str)
+def test_an_input_of_another_dtype_is_one_line(normal, kind, dtype):
+    """Torch's own sentences name a matrix product's operands, and on some routes nothing fails."""
+    make, shape = KINDS[kind]
+    layer, x = make(), normal(*shape).to(dtype)
+    name = str(dtype).removeprefix("torch.")
+    said = f"the layer's weights are float32, the input is {name}: give it x.float()"
+    with pytest.raises(TypeError) as caught:
+        layer(x)
+    assert str(caught.value) == said
+    assert layer(x.float()).dtype == torch.float32
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(layer(x), layer(x.float()))
+    with pytest.raises(TypeError, match=r"weights are float64, .* give it x.to\(torch.float64\)"):
+        layer.double()(x.float())
+
+
 @pytest.mark.parametrize("assign", [False, True])
 def test_state_is_saved_and_loaded(normal, assign):
     net, x = small_network(), normal(3, 16, 6, 6)
