@@ -163,11 +163,13 @@ def stop_on_signals() -> Iterator[list[int]]:
 @contextmanager
 def errors_in_a_line() -> Iterator[None]:
     """Turn what a user can do something about into the errors that `meshd` prints."""
-    from meshd.net.local import FailureError
-    from meshd.train.errors import TrainingError
+    from meshd.net.local import FailureError, UsageError
+    from meshd.train.errors import TrainingError, UnfitJobError
 
     try:
         yield
+    except UnfitJobError as error:
+        raise UsageError(str(error)) from None
     except TrainingError as error:
         raise FailureError(str(error)) from None
     except MemoryError:

@@ -11,6 +11,10 @@ class TrainingError(Exception):
         self.fatal = fatal
 
 
+class UnfitJobError(TrainingError):
+    """The job file does not fit the data: the user's to mend, before anything is trained."""
+
+
 class RingBrokenError(Exception):
     """A neighbour sent what the schedule does not expect, or cannot be heard; `blames`: its key."""
 

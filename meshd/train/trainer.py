@@ -24,7 +24,7 @@ from meshd.data.augment import augment_rows, check_augmentation
 from meshd.data.dataset import Dataset
 from meshd.hbnn.networks import build_network, logits, predict, seed_dropout
 from meshd.train.collective import Collective
-from meshd.train.errors import TrainingError
+from meshd.train.errors import TrainingError, UnfitJobError
 from meshd.train.float32 import Float32Exchange
 from meshd.train.optimizer import Optimizer, SliceState
 from meshd.train.order import epoch_order
@@ -226,27 +226,27 @@ def network_of(spec: JobSpec, data: Dataset) -> Network:
     """The job's network on its data.
 
     Raises:
-        TrainingError: it does not fit the data; one line that names the layer.
+        UnfitJobError: it does not fit the data; one line that names the layer.
     """
     try:
         return resolve(NetworkDescription(spec.network, data.input_shape, data.classes))
     except UsageError as error:
-        raise TrainingError(f"{error} (a sample of the data is {data.input_shape})") from None
+        raise UnfitJobError(f"{error} (a sample of the data is {data.input_shape})") from None
 
 
 def refuse_augmentation(spec: JobSpec, data: Dataset) -> None:
-    """Raise TrainingError for an augmentation that samples of this shape do not bear."""
+    """Raise UnfitJobError for an augmentation that samples of this shape do not bear."""
     try:
         check_augmentation(spec.training.augment, data.input_shape)
     except ValueError as error:
-        raise TrainingError(f"job file: training: {error}") from None
+        raise UnfitJobError(f"job file: training: {error}") from None
 
 
 def count_parameters(spec: JobSpec, data: Dataset) -> int:
     """Trainable numbers of the job's network, without building it.
 
     Raises:
-        TrainingError: the network does not fit the data.
+        UnfitJobError: the network does not fit the data.
     """
     return sum(parameter.size for parameter in network_of(spec, data).parameters())
 

@@ -169,6 +169,26 @@ def test_mistakes_are_one_line(
     assert out == "" and said in err and err.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("network", "training", "said"),
+    [
+        ('layers = [{ layer = "linear", out = 7 }]', "", "ends in shape (7,)"),
+        ('layers = [{ layer = "conv", out = 8, kernel = 3 }]', "", "(a sample of the data is "),
+        ("width = 16", 'augment = "shift"', "training: augment = 'shift' needs images"),
+        ("width = 16", "epochs = 0", "job file: training.epochs"),
+    ],
+)
+def test_a_job_that_does_not_fit_the_data_is_a_users_mistake(
+    network: str, training: str, said: str, meshd: Meshd, place: Path, capsys: Capture
+) -> None:
+    """As every other fault of a job file, and as `meshd submit` has it."""
+    (place / "job.toml").write_text(f'name = "small"\n[network]\n{network}\n[training]\n{training}')
+    assert meshd(*TRAIN) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and said in err and err.count("\n") == 1
+    assert sorted(os.listdir()) == ["digits.npz", "job.toml"]
+
+
 def test_the_model_goes_through_links_and_into_pipes(meshd: Meshd, place: Path) -> None:
     """A rename would put a file in the place of the link, or of a device."""
     (place / "job.toml").write_text(JOB.replace("epochs = 3", "epochs = 1"))
