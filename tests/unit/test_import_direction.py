@@ -17,6 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 # library and meshd's version. A package within another may have a law of its own.
 LAW: dict[str, tuple[set[str], set[str]]] = {
     "core": (set(), set()),
+    "lab": ({"core.errors"}, set()),
     "wire": ({"core"}, {"msgpack"}),
     "net": ({"wire", "core"}, {"zmq", "zeroconf", "ifaddr"}),
     "sensors": ({"core"}, set()),
