@@ -81,14 +81,15 @@ def command(
     refuse_missing_libraries(board_folder is not None)
     with errors_in_a_line(), ExitStack() as stack:
         from meshd.data.load import load_dataset
-        from meshd.train.alone import Alone, read_job
+        from meshd.train.alone import Alone, read_job, tidy
         from meshd.train.lock import held
 
         spec = read_job(text, seed)
         model = model or Path(f"{spec.name}.safetensors")
         folder = folder or Path(f"{spec.name}.checkpoints")
         refuse_unwritable(model, {"the job file": job_file, "the data": Path(source)}, folder)
-        stack.enter_context(held(folder))
+        if stack.enter_context(held(folder)):
+            tidy(folder)
         data = load_dataset(source)
         run = Alone(spec, data, folder, threads or len(os.sched_getaffinity(0)))
         run.resume() if resume else run.begin()

@@ -8,7 +8,6 @@ to 16 bits. `load_model` gives the network of the file, binary layers packed, an
 from __future__ import annotations
 
 import os
-import secrets
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -28,6 +27,7 @@ from meshd.hbnn.runtime.model_file import (
     read_model,
     stored_dense,
 )
+from meshd.hbnn.whole_file import written_whole
 
 
 def save_model(
@@ -44,7 +44,8 @@ def save_model(
     The rest as for `model_content`; OSError from the file system.
     """
     content = model_content(net, description, scale=scale, class_names=class_names, dense=dense)
-    _write_atomically(Path(path), content)
+    with written_whole(Path(path)) as file:
+        file.write_bytes(content)
 
 
 def model_content(
@@ -130,22 +131,3 @@ def _floats(name: str, tensor: Tensor) -> NDArray[np.float32]:
     if not np.isfinite(values).all():
         raise ValueError(f"parameter {name} is not finite: the weights have diverged")
     return values
-
-
-def _write_atomically(path: Path, content: bytes) -> None:
-    """Write through a temporary file beside `path`; rename(2) replaces `path` in one step."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    try:
-        with open(temporary, "xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

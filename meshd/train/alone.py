@@ -22,6 +22,7 @@ import torch
 from meshd.core.jobspec import JobSpec, parse_toml
 from meshd.data.dataset import Dataset
 from meshd.hbnn.export import model_content, save_model, weight_hash
+from meshd.hbnn.whole_file import remove_unfinished
 from meshd.train.collective import local_ring
 from meshd.train.errors import TrainingError
 from meshd.train.saved import (
@@ -108,6 +109,12 @@ def read_job(text: str, seed: int | None = None) -> JobSpec:
     if seed is not None:
         spec = dataclasses.replace(spec, training=dataclasses.replace(spec.training, seed=seed))
     return spec
+
+
+def tidy(folder: Path) -> None:
+    """Remove files that killed runs left unfinished; only for who holds the folder's lock."""
+    for name in (LAST, BEST):
+        remove_unfinished(folder / name)
 
 
 class Alone:

@@ -21,10 +21,11 @@ ATTEMPTS = 100  # each but the last fails only if another run ends at that very 
 
 
 @contextmanager
-def held(folder: Path) -> Iterator[None]:
+def held(folder: Path) -> Iterator[bool]:
     """Hold `folder`, which is made if need be and goes again if nothing was put into it.
 
-    Where nothing can be written there is nothing to corrupt: then there is no lock either.
+    Yields whether there is a lock. Where nothing can be written there is nothing to corrupt: then
+    there is none. Nor where the file system knows no locks.
 
     Raises:
         TrainingError: another run holds it.
@@ -32,7 +33,7 @@ def held(folder: Path) -> Iterator[None]:
     ours = not folder.exists()
     lock = _locked(folder)
     try:
-        yield
+        yield lock is not None
     finally:
         if lock is not None:
             # Unlinked while it is still ours: `_locked` notices that its file has gone.

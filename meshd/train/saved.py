@@ -12,7 +12,6 @@ and what it holds is compared with what they need before it is loaded.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import hashlib
 import json
@@ -29,6 +28,7 @@ from safetensors.numpy import save_file
 
 from meshd.core.jobspec import canonical_json
 from meshd.data.dataset import Dataset
+from meshd.hbnn.whole_file import written_whole
 from meshd.train.errors import TrainingError
 from meshd.train.optimizer import SliceState
 from meshd.train.trainer import Trainer
@@ -78,7 +78,7 @@ def data_hash(data: Dataset) -> str:
 
 
 def write_checkpoint(path: Path, trainer: Trainer, data: str, progress: Progress) -> None:
-    """Write the state after `progress.step` steps through a temporary file beside `path`.
+    """Write the state after `progress.step` steps, with the mode that any new file gets.
 
     `data`: the data's hash.
 
@@ -91,18 +91,13 @@ def write_checkpoint(path: Path, trainer: Trainer, data: str, progress: Progress
         "data": data,
         "progress": dataclasses.asdict(progress),
     }
-    temporary = path.with_name(f".{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         arrays, text = dict(_arrays(trainer)), json.dumps(about)
         metadata = {METADATA_KEY: text, HASH_KEY: content_hash(text, arrays)}
-        save_file(arrays, temporary, metadata)
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        with written_whole(path) as file:
+            save_file(arrays, file, metadata)
     except (OSError, SafetensorError) as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
         raise NotWrittenError(getattr(error, "strerror", None) or str(error)) from None
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import os
 import resource
 import signal
+import stat
 import struct
 import subprocess
 import sys
@@ -18,6 +21,7 @@ import torch
 from sklearn.datasets import load_digits
 
 from meshd.hbnn.export import load_model, weight_hash
+from meshd.train.alone import BEST, LAST
 
 Meshd = Callable[..., int]
 Capture = pytest.CaptureFixture[str]
@@ -318,3 +322,39 @@ def test_a_second_run_in_a_folder_is_refused(meshd: Meshd, place: Path, capsys: 
         child.kill()
     (place / "job.toml").write_text(JOB)
     assert meshd(*TRAIN, "--checkpoints", "other", "--quiet") == 0
+
+
+def mode_of(path: str) -> int:
+    return stat.S_IMODE(os.stat(path).st_mode)
+
+
+def test_checkpoints_have_the_models_mode(meshd: Meshd, place: Path) -> None:
+    (place / "job.toml").write_text(JOB.replace("epochs = 3", "epochs = 1"))
+    before = os.umask(0o027)
+    try:
+        assert meshd(*TRAIN, "--quiet") == 0
+    finally:
+        os.umask(before)
+    written = ("small.safetensors", *(f"small.checkpoints/{name}" for name in (LAST, BEST)))
+    assert {name: mode_of(name) for name in written} == dict.fromkeys(written, 0o640)
+
+
+@pytest.mark.parametrize("locks", [True, False])
+def test_what_killed_runs_left_goes_where_no_other_run_can_be(
+    locks: bool, meshd: Meshd, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without locks it may be a file that another run writes at this moment."""
+
+    def no_locks(descriptor: int, operation: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    if not locks:
+        monkeypatch.setattr(fcntl, "flock", no_locks)
+    (place / "job.toml").write_text(JOB.replace("epochs = 3", "epochs = 1"))
+    left = {f".{name}.{'0' * 16}" for name in (LAST, BEST)}
+    for name in left:
+        (place / "small.checkpoints" / name).mkdir(parents=True)
+        (place / "small.checkpoints" / name / "half").touch()
+    assert meshd(*TRAIN, "--quiet") == 0
+    found = {*os.listdir("small.checkpoints")} - {".lock"}
+    assert found == {LAST, BEST} | (set() if locks else left)
