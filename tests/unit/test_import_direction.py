@@ -34,7 +34,7 @@ LAW: dict[str, tuple[set[str], set[str]]] = {
     "data": ({"core"}, {"numpy", "PIL"}),
     "train": (
         {"hbnn", "bits", "core", "data"},
-        {"numpy", "torch", "safetensors", "sklearn", "tensorboardX"},
+        {"numpy", "torch", "safetensors", "sklearn", "tensorboardX", "zstandard"},
     ),
     "worker": ({"core", "wire", "net", "bits", "hbnn", "data", "train"}, {"numpy", "torch"}),
     "bench": ({"bits", "hbnn"}, {"numpy", "torch", "matplotlib"}),
