@@ -1,0 +1,1 @@
+"""The elastic ring: who owns what, and what happens when members come and go."""
