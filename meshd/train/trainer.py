@@ -19,7 +19,7 @@ from meshd.core.jobspec import JobSpec
 from meshd.core.network.graph import Network, resolve
 from meshd.core.network.spec import NetworkDescription
 from meshd.core.schedule import Phase, gather_hops
-from meshd.core.shares import place_of, share_of, steps_per_epoch
+from meshd.core.shares import equal_weights, place_of, share_of, steps_per_epoch
 from meshd.data.augment import augment_rows, check_augmentation
 from meshd.data.dataset import Dataset
 from meshd.hbnn.networks import build_network, logits, predict, seed_dropout
@@ -160,7 +160,7 @@ class Trainer:
             if order[0] != place.epoch:
                 order = place.epoch, epoch_order(training.seed, place.epoch, samples)
             rank, size = self._collective.rank, self._collective.size
-            start, stop = share_of(place, rank, size)
+            start, stop = share_of(place, rank, equal_weights(size))
             torch.manual_seed(draw_seed(training.seed, step, rank))
             seed_dropout(self.net, draw_seed(training.seed, step, rank))
             loss = self._compute(order[1][start:stop], place.epoch)

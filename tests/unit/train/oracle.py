@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from meshd.core.jobspec import JobSpec
-from meshd.core.shares import place_of, share_of
+from meshd.core.shares import equal_weights, place_of, share_of
 from meshd.core.slices import own_regions
 from meshd.data.dataset import Dataset
 from meshd.hbnn.networks import build_network, logits, seed_dropout
@@ -79,7 +79,7 @@ class Simulation:
     def gradient(self, number: int, rank: int) -> np.ndarray:
         training, samples = self.spec.training, len(self.data.y_train)
         place = place_of(number, samples, training.batch)
-        start, stop = share_of(place, rank, self.members)
+        start, stop = share_of(place, rank, equal_weights(self.members))
         if stop > start:
             picked = epoch_order(training.seed, place.epoch, samples)[start:stop]
             x = torch.empty(len(picked), *self.data.input_shape)
