@@ -28,9 +28,17 @@ RELAXED_S = 2.0
 
 
 class Deadline:
-    """One member's estimate of how long a step, or one phase of it, may take."""
+    """One member's estimate of how long something may take: a step, an answer, a pause.
 
-    def __init__(self) -> None:
+    first, floor, ceiling: what stands for `DEFAULT_S`, `FLOOR_S` and `CEILING_S`.
+    """
+
+    def __init__(
+        self, first: float = DEFAULT_S, floor: float = FLOOR_S, ceiling: float = CEILING_S
+    ) -> None:
+        self._first = first
+        self._floor = floor
+        self._ceiling = ceiling
         self._mean: float | None = None
         self._deviation = 0.0
 
@@ -57,6 +65,6 @@ class Deadline:
     def limit(self) -> float:
         """Seconds after which whoever is still awaited is worth a complaint."""
         if self._mean is None:
-            return DEFAULT_S
-        slack = max(4 * self._deviation, FLOOR_S + self._mean / 2)
-        return self._mean + min(slack, max(CEILING_S, self._mean))
+            return self._first
+        slack = max(4 * self._deviation, self._floor + self._mean / 2)
+        return self._mean + min(slack, max(self._ceiling, self._mean))

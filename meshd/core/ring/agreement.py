@@ -1,0 +1,143 @@
+"""What captain and members say to each other when a ring changes: PROPOSE, ACK, COMMIT.
+
+    captain                                        member
+      PROPOSE(ring, members)        --->           stops its step where it is; from here on no frame
+                                                   of an older ring counts
+                                    <---  ACK      what it has: committed steps, slices, chunks
+      COMMIT(plan)                  --->           undoes or completes its step, sends and receives
+                                                   what the plan says, and goes on as the new ring
+
+A step is committed only with every member's part in it, and a member takes part in one ring at a
+time: so when all members of a new ring have answered, nothing can be committed in an older one that
+they do not know of. The highest (generation, captain) wins.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import NamedTuple
+
+from meshd.core.types import MachineKey
+
+
+class RingMark(NamedTuple):
+    """A ring as a frame's header names it; `tag`: 16 bits that tell captains apart."""
+
+    generation: int
+    tag: int
+
+
+@dataclass(frozen=True, order=True)
+class RingId:
+    """What names one ring of a job; the higher one counts."""
+
+    generation: int
+    captain: MachineKey
+
+    @property
+    def mark(self) -> RingMark:
+        """What frames bear of it."""
+        digest = hashlib.blake2b(self.captain.encode(), digest_size=2, person=b"meshd ring tag")
+        return RingMark(self.generation, int.from_bytes(digest.digest(), "big"))
+
+
+NO_RING = RingId(0, MachineKey(""))
+"""Before the first ring; the lineage of a state that came from the seed or a checkpoint."""
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """The captain asks these members to stop and to say what they have."""
+
+    ring: RingId
+    members: tuple[MachineKey, ...]
+
+
+@dataclass(frozen=True)
+class Ack:
+    """What one member has.
+
+    step: steps it has committed; -1: it has nothing.
+    history: the rings that committed them, each with the first step number that it committed, in
+    order; two members with the same step and history have the same state.
+    running: the ring whose step number `step` it was computing, `NO_RING` if none.
+    held: slices whose state it holds; going: those of them that its running step does not move, and
+    that are gone once it is committed.
+    speed: samples a second, 0 where not measured. leaving: it will not be a member.
+    """
+
+    ring: RingId
+    step: int
+    history: tuple[tuple[RingId, int], ...] = ()
+    running: RingId = NO_RING
+    held: tuple[int, ...] = ()
+    going: tuple[int, ...] = ()
+    speed: float = 0.0
+    leaving: bool = False
+
+    @property
+    def lineage(self) -> RingId:
+        """The ring that committed its last step."""
+        return self.history[-1][0] if self.history else NO_RING
+
+
+class Cargo(IntEnum):
+    """What one transfer brings."""
+
+    SLICE = 1
+    """Latents and moments: of a slice that the receiver will hold."""
+    WEIGHTS = 2
+    """Binarized weights of a slice that it will not hold."""
+    PAST = 3
+    """The results of the last step, chunk by chunk, for one that was left behind by it."""
+    CARRIED = 4
+    """A leaver's carried error."""
+    STATISTICS = 5
+    """Running statistics of normalisation."""
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """One thing that one machine sends another before the ring goes on.
+
+    index: the slice, of SLICE and WEIGHTS; else 0.
+    """
+
+    cargo: Cargo
+    index: int
+    donor: MachineKey
+    receiver: MachineKey
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A new ring, complete: COMMIT's content.
+
+    order: the members, by rank. step: committed steps from which it goes on. history: of that
+    state. owners: rank of each slice's owner. copies: holders of each slice but the `shared` ones,
+    which all members hold. weights: each rank's part of a batch. thrown_away: (machine,
+    steps) that it has to forget, since the others' history is another one.
+    """
+
+    ring: RingId
+    order: tuple[MachineKey, ...]
+    step: int
+    history: tuple[tuple[RingId, int], ...]
+    owners: tuple[int, ...]
+    copies: int
+    shared: frozenset[int] = frozenset()
+    weights: tuple[float, ...] = ()
+    transfers: tuple[Transfer, ...] = ()
+    thrown_away: tuple[tuple[MachineKey, int], ...] = ()
+
+    def holders(self, index: int) -> tuple[int, ...]:
+        """Ranks that hold a slice: its owner and the next copies - 1 of the ring."""
+        size = len(self.order)
+        copies = size if index in self.shared else min(self.copies, size)
+        return tuple((self.owners[index] + k) % size for k in range(copies))
+
+    def held_by(self, rank: int) -> tuple[int, ...]:
+        """Slices whose state a rank holds."""
+        return tuple(i for i in range(len(self.owners)) if rank in self.holders(i))
