@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import itertools
 import os
+import random
 import subprocess
 import sys
 from collections.abc import Sequence
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.optimize import linear_sum_assignment
 
 from meshd.core.ring.ownership import (
     TOLERANCE,
@@ -127,6 +130,34 @@ def test_as_few_bytes_as_any_owners_within_the_limits(data, members, slices, cop
     )
     found, _ = own(order, copies, weights, [0] * slices, speeds, holders)
     assert moved_bytes(found, holders, weights) == least
+
+
+@pytest.mark.parametrize(("seed", "copies"), [(0, 1), (1, 2), (2, 2), (3, 3), (4, 3), (5, 4)])
+def test_a_long_life_moves_as_little_as_an_exact_assignment(seed: int, copies: int) -> None:
+    """40 slices of one size; the oracle fills each member's room for whole slices at least cost."""
+    chance = random.Random(seed)
+    speeds = {key: chance.choice([0.5, 1.0, 1.0, 2.0]) for key in keys(60)}
+    order, weights, buckets = keys(8), [10] * 40, [index // 10 for index in range(40)]
+    ownership, _ = own(order, copies, weights, buckets, speeds)
+    for change in range(12):
+        came = keys(chance.choice([1, 1, 3]), 8 + 3 * change) if len(order) < 13 else ()
+        leaves = copies > 1 and chance.random() < 0.6
+        gone = chance.sample(order, 1) if leaves else ()
+        holders = without(ownership.held_by(), *gone)
+        order = tuple(key for key in order if key not in gone)
+        order = insert(order, came, copies, weights, speeds, holders)
+        ownership, why = own(order, copies, weights, buckets, speeds, holders)
+        limits = load_limits(weights, [speeds[key] for key in order], TOLERANCE)
+        rooms = [rank for rank, limit in enumerate(limits) for _ in range(int(limit // 10))]
+        twice = (*order, *order)
+        costs = [
+            [len(set(twice[rank : rank + copies]) - who) for rank in range(len(order))]
+            for who in holders
+        ]
+        table = np.array(costs)[:, rooms]
+        assert moved_bytes(ownership, holders, weights) == (
+            10 * table[linear_sum_assignment(table)].sum()
+        ), why
 
 
 @pytest.mark.parametrize("size", [3, 4, 5, 8, 13])
