@@ -12,6 +12,7 @@ from pathlib import Path
 
 import click
 
+from meshd.cli.bench_ring import command as ring_command
 from meshd.cli.figures import count_text
 
 LIBRARIES = {"numpy": "numpy", "torch": "torch"}
@@ -29,6 +30,9 @@ def command(ctx: click.Context) -> None:
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help(), err=True)
         ctx.exit(2)
+
+
+command.add_command(ring_command)
 
 
 @command.command(help="Measure the kernels: packed products, and what the ring does to bits.")

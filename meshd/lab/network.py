@@ -41,7 +41,11 @@ PREFIX_RULE = "a prefix is 1 to 20 letters, digits or dashes, a letter first"
 
 @dataclass(frozen=True)
 class HostState:
-    """One host as it is now. `group`: index of its bridge; counters since the lab is up."""
+    """One host as it is now. `group`: index of its bridge.
+
+    Bytes are whole Ethernet frames since the lab is up, counted by the link's two buckets: the
+    interface's own counters take a packet of 64 KiB that is yet to be cut for one frame.
+    """
 
     name: str
     namespace: str
@@ -127,7 +131,9 @@ class Lab:
 
     def set_rate(self, host: str, rate: int) -> None:
         """Limit a host's link, both ways, to so many bits per second."""
-        arguments = bucket_of(rate).arguments()
+        bucket = bucket_of(rate)
+        arguments, packet = bucket.arguments(), str(bucket.packet_bytes)
+        ip(self.namespace(host), "link", "set", HOST_INTERFACE, "gso_max_size", packet)
         tc(self.namespace(host), "qdisc", "replace", "dev", HOST_INTERFACE, "root", *arguments)
         tc(self._switch, "qdisc", "replace", "dev", host, "root", *arguments)
 
@@ -162,7 +168,6 @@ class Lab:
         queues = {one["dev"]: one for one in tc_json(self._switch, "qdisc", "show")}
         states = []
         for host in self._record.hosts:
-            (link,) = ip_json(self.namespace(host), "link", "show", "dev", HOST_INTERFACE)
             (queue,) = tc_json(self.namespace(host), "qdisc", "show", "dev", HOST_INTERFACE)
             groups = [host in group for group in self._record.groups]
             states.append(
@@ -173,8 +178,8 @@ class Lab:
                     queue["options"]["rate"] * 8,
                     "UP" in ports[host]["flags"],
                     groups.index(True),
-                    link["stats64"]["tx"]["bytes"],
-                    link["stats64"]["rx"]["bytes"],
+                    queue["bytes"],
+                    queues[host]["bytes"],
                     queue["drops"] + queues[host]["drops"],
                     self.processes(host),
                 )

@@ -41,6 +41,8 @@ def test_a_bucket_holds_a_frame_and_its_queue_is_bounded(rate: int) -> None:
     bucket = bucket_of(rate)
     assert bucket.burst_bytes >= 16 << 10
     assert 2 * bucket.burst_bytes <= bucket.queue_bytes <= max(1 << 20, 2 * bucket.burst_bytes)
+    frames = -(-bucket.packet_bytes // 1448)
+    assert bucket.packet_bytes + 66 * frames <= bucket.burst_bytes  # cut by the stack, never here
     assert bucket.arguments()[:3] == ["tbf", "rate", f"{rate}bit"]
 
 
