@@ -21,6 +21,10 @@ from typing import NamedTuple
 
 from meshd.core.types import MachineKey
 
+HISTORY_MAX = 64
+"""Rings that a member remembers. One that committed steps fixes all before it, since its plan did:
+so the last one tells states apart, and the others only how many steps two of them share."""
+
 
 class RingMark(NamedTuple):
     """A ring as a frame's header names it; `tag`: 16 bits that tell captains apart."""
@@ -60,9 +64,11 @@ class Ack:
     """What one member has.
 
     step: steps it has committed; -1: it has nothing.
-    history: the rings that committed them, each with the first step number that it committed, in
-    order; two members with the same step and history have the same state.
+    history: the last `HISTORY_MAX` rings that committed them, each with the first step number that
+    it committed, in order; two members with the same step and history have the same state.
     running: the ring whose step number `step` it was computing, `NO_RING` if none.
+    waits: it has done its part, and waited for others when it was stopped.
+    past: the ring order of its last step, whose results it can hand on; empty if it cannot.
     held: slices whose state it holds; going: those of them that its running step does not move, and
     that are gone once it is committed.
     speed: samples a second, 0 where not measured. leaving: it will not be a member.
@@ -76,6 +82,8 @@ class Ack:
     going: tuple[int, ...] = ()
     speed: float = 0.0
     leaving: bool = False
+    waits: bool = False
+    past: tuple[MachineKey, ...] = ()
 
     @property
     def lineage(self) -> RingId:
@@ -131,6 +139,22 @@ class Plan:
     weights: tuple[float, ...] = ()
     transfers: tuple[Transfer, ...] = ()
     thrown_away: tuple[tuple[MachineKey, int], ...] = ()
+
+    def fault(self) -> str:
+        """What no plan can say, in one clause; empty if nothing."""
+        members = set(self.order)
+        if not self.order or len(members) != len(self.order):
+            return "a ring has at least one member, and each of them once"
+        if self.step < 0 or self.copies < 1:
+            return "it is before the first step, or keeps no copy"
+        if not self.owners or not all(0 <= rank < len(self.order) for rank in self.owners):
+            return "a slice is nobody's"
+        if any(t.receiver == t.donor for t in self.transfers):
+            return "a machine is to send itself something"
+        sent = {Cargo.SLICE, Cargo.WEIGHTS}
+        if any(t.cargo in sent and not 0 <= t.index < len(self.owners) for t in self.transfers):
+            return "a transfer of no slice"
+        return ""
 
     def holders(self, index: int) -> tuple[int, ...]:
         """Ranks that hold a slice: its owner and the next copies - 1 of the ring."""

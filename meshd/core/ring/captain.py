@@ -9,7 +9,15 @@ out, and comes back as a newcomer when it can. Whoever answered has stopped for 
 older one can commit nothing more, whatever the silent ones do.
 
 Every decision comes with a sentence. What is sent may get lost: members repeat their ACK until they
-hear the plan, and the captain asks again.
+hear the plan, and the captain asks again. The caller repeats, too: who wants in or out, and who
+is lost, is said again until a ring shows that it was heard.
+
+Two captains (views of who lives may differ for a while) outbid each other, since the higher ring
+counts: each waits longer from time to time before it tries again, but the first by name, whom all
+who see both follow, does not. A ring that another one formed ends what this one asks.
+
+Who stops a ring again and again loses its place: a member that others blame, one that answers and
+does not do its part, one that blames now this member and now that.
 """
 
 from __future__ import annotations
@@ -36,6 +44,13 @@ members a step."""
 BLAMES_MAX = 2
 """So many rings in a row that end with complaints about one member that answers all the same, and
 bring no step: then the ring is formed without it."""
+
+BARRED_S, BARRED_MAX_S = 30.0, 3600.0
+"""How long such a member may not come back, twice as long each time: every attempt may cost the
+others as much as their patience with it, seconds."""
+
+OUTBIDS_MAX = 5
+"""Doublings of `ASK_AGAIN_S`, to 10 s, which leave another captain the time for a whole ring."""
 
 
 @dataclass(frozen=True)
@@ -82,8 +97,12 @@ class _Asking:
     why: str
     since: float
     asked_at: float
+    standstill: MachineKey | None = None
+    """Who said that the ring does not move, if this is what it is about."""
     acks: dict[MachineKey, Ack] = field(default_factory=dict)
     stalled: bool = False
+    outbid_until: float | None = None
+    """Another captain asked for a higher ring: when to ask for a still higher one."""
 
 
 class RingCaptain:
@@ -103,7 +122,14 @@ class RingCaptain:
         self._joining: dict[MachineKey, float] = {}
         self._answers = Deadline(ANSWER_FIRST_S, ANSWER_FLOOR_S, ANSWER_CEILING_S)
         self._blamed: Counter[MachineKey] = Counter()
+        """Rings since the last step that ended with a complaint about this member."""
+        self._accused: dict[MachineKey, set[MachineKey]] = {}
+        """Sender -> whom it complained about since the last step."""
         self._blamed_at = -1
+        self._barred: dict[MachineKey, tuple[float, float]] = {}
+        """Who lost its place -> until when it may not come back, and for how long that was."""
+        self._outbids = 0
+        """Higher rings of others since the last one that was formed here."""
         self._out: list[CaptainEffect] = []
 
     def drain(self) -> list[CaptainEffect]:
@@ -122,8 +148,10 @@ class RingCaptain:
         """Become captain of a job whose present ring another machine formed, or that has none."""
         self.newest = max(self.newest, newest)
         if plan is not None and (self.plan is None or plan.ring > self.plan.ring):
-            self.plan, self.members = plan, plan.order
             self.newest = max(self.newest, plan.ring)
+            self.plan = plan
+            if self._asking is None or plan.ring > self._asking.proposal.ring:
+                self.members, self._asking = plan.order, None
 
     def saw(self, ring: RingId) -> None:
         """Somebody spoke of this ring; the next proposal has to be higher."""
@@ -152,8 +180,9 @@ class RingCaptain:
             self._ask(why, now)
 
     def joins(self, key: MachineKey, now: float) -> None:
-        """A machine has the data and a worker, and wants in."""
-        if key not in self.members:
+        """A machine has the data and a worker, and wants in; also one that was lost and is back."""
+        until, _ = self._barred.get(key, (now, 0.0))
+        if key not in self.members and now >= until:
             self._joining.setdefault(key, now)
 
     def complains(
@@ -161,14 +190,17 @@ class RingCaptain:
     ) -> None:
         """A member says that its ring cannot go on."""
         self.saw(ring)
-        if self._asking is not None or (self.plan is not None and ring < self.plan.ring):
+        plan = self.plan
+        if self._asking is not None or (plan is not None and ring < plan.ring):
+            return
+        ours = plan is not None and ring == plan.ring
+        if plan is not None and ours and sender not in plan.order:
             return
         if about in self.members:
-            self._blamed[about] += 1
-            if self._blamed[about] > BLAMES_MAX:
-                del self._blamed[about]
-                self.members = tuple(member for member in self.members if member != about)
+            self._blame(about, sender, now)
         self._ask(why, now)
+        if ours and not about and self._asking is not None:
+            self._asking.standstill = sender
 
     def on_ack(self, sender: MachineKey, ack: Ack, now: float) -> None:
         """A member answers a proposal."""
@@ -178,7 +210,7 @@ class RingCaptain:
                 self._out.append(Tell(sender, self.plan))  # it did not hear COMMIT
             self.saw(ack.ring)
             if asking is not None and ack.ring > asking.proposal.ring:
-                self._ask(asking.why, now)  # another captain asked for a higher one meanwhile
+                self._outbid(asking, ack.ring.captain, now)
             return
         if sender not in asking.proposal.members:
             return
@@ -194,6 +226,13 @@ class RingCaptain:
             if self._joining and now - min(self._joining.values()) >= JOIN_BATCH_S:
                 self._ask("machines join", now)
             return
+        if asking.outbid_until is not None:
+            if now >= asking.outbid_until:
+                self._ask(asking.why, now)
+            return
+        if asking.stalled and self._joining:
+            self._ask(asking.why, now)  # whoever comes may have what the others lack
+            return
         if now - asking.asked_at >= ASK_AGAIN_S:
             asking.asked_at = now
             for key in self._silent(asking):
@@ -202,9 +241,12 @@ class RingCaptain:
 
     def next_timer(self) -> float:
         """When there is something to do without any input."""
-        if self._asking is not None:
-            again = self._asking.asked_at + ASK_AGAIN_S
-            return again if self._asking.stalled else min(again, self._until(self._asking))
+        asking = self._asking
+        if asking is not None and asking.outbid_until is not None:
+            return asking.outbid_until
+        if asking is not None:
+            again = asking.asked_at + ASK_AGAIN_S
+            return again if asking.stalled else min(again, self._until(asking))
         return min(self._joining.values(), default=float("inf")) + JOIN_BATCH_S
 
     # --- steps -----------------------------------------------------------------------------------
@@ -219,6 +261,49 @@ class RingCaptain:
         for key in self.members:
             self._out.append(Ask(key, proposal))
 
+    def _outbid(self, asking: _Asking, other: MachineKey, now: float) -> None:
+        """Another captain asked for a higher ring meanwhile. The first time it may be long gone."""
+        if asking.outbid_until is not None:
+            return
+        self._outbids += 1
+        doublings = min(self._outbids, OUTBIDS_MAX) if other < self.me else 0
+        pause = ASK_AGAIN_S * 2**doublings if self._outbids > 1 else 0.0
+        asking.outbid_until = now + pause
+        if not pause:
+            self._ask(asking.why, now)
+
+    def _blame(self, about: MachineKey, sender: MachineKey, now: float) -> None:
+        """A ring ended because of this member, as the sender sees it."""
+        self._blamed[about] += 1
+        accused = self._accused.setdefault(sender, set())
+        accused.add(about)
+        if self._blamed[about] <= BLAMES_MAX:
+            return
+        culprit = about
+        if sender in self.members and len(accused) > 1:  # not all of them: it hears nobody itself
+            culprit = sender
+            for key in accused - {sender}:
+                self._barred.pop(key, None)
+        self._expel(culprit, now)
+
+    def _expel(self, key: MachineKey, now: float) -> None:
+        _, before = self._barred.get(key, (0.0, 0.0))
+        pause = min(max(2 * before, BARRED_S), BARRED_MAX_S)
+        self._barred[key] = now + pause, pause
+        del self._blamed[key]
+        self.members = tuple(member for member in self.members if member != key)
+
+    def _blame_idle(self, asking: _Asking, sender: MachineKey, now: float) -> None:
+        """A ring stood still: the others waited for who still had its part to do; if most of them
+        had, it was the one who said so that was in a hurry."""
+        assert self.plan is not None  # noqa: S101 - the standstill was this ring's
+        answered = [key for key in self.plan.order if key in asking.acks]
+        idle = [key for key in answered if not asking.acks[key].waits]
+        for key in idle if 2 * len(idle) <= len(answered) else [sender]:
+            self._blame(key, key, now)
+            if key not in self.members:
+                del asking.acks[key]
+
     def _silent(self, asking: _Asking) -> list[MachineKey]:
         """Members that were asked, are not lost, and have not answered."""
         return [k for k in asking.proposal.members if k in self.members and k not in asking.acks]
@@ -229,8 +314,13 @@ class RingCaptain:
     def _decide(self, now: float) -> None:
         """Form the ring if everybody answered, or if who did not has had its time."""
         asking = self._asking
-        if asking is None or (self._silent(asking) and now < self._until(asking)):
+        if asking is None or asking.outbid_until is not None:
             return
+        if self._silent(asking) and now < self._until(asking):
+            return
+        if asking.standstill is not None:
+            sender, asking.standstill = asking.standstill, None
+            self._blame_idle(asking, sender, now)
         staying = [key for key, ack in asking.acks.items() if not ack.leaving]
         if len(staying) < max(1, self._least):
             self._stall(asking, f"{len(staying)} of at least {self._least} machines are there", -1)
@@ -243,8 +333,10 @@ class RingCaptain:
             return
         self._asking = None
         self.plan, self.members = plan, plan.order
+        self._outbids = 0
         if plan.step > self._blamed_at:
             self._blamed.clear()
+            self._accused.clear()
         self._blamed_at = plan.step
         for key in asking.acks:
             self._out.append(Tell(key, plan))

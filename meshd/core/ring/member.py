@@ -11,8 +11,9 @@ of small payloads (`gather`), the network brings frames, the captain proposals a
 out are effects, in order. A ring that ends while the compute thread is at work answers nothing more
 to it but `Reformed`, with the step from which to go on.
 
-Frames of a ring that is older than the present one are dropped and counted; those of a newer one
-wait, since a neighbour may have heard COMMIT first.
+Frames of a ring that is older than the present one are dropped and counted; those of the ring that
+was promised wait, since a neighbour may have heard COMMIT first. There can be none of a still newer
+one: its plan has only members that promised it.
 """
 
 from __future__ import annotations
@@ -20,7 +21,17 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 
-from meshd.core.ring.agreement import NO_RING, Ack, Cargo, Plan, Proposal, RingId, Transfer
+from meshd.core.ring.agreement import (
+    HISTORY_MAX,
+    NO_RING,
+    Ack,
+    Cargo,
+    Plan,
+    Proposal,
+    RingId,
+    Transfer,
+)
+from meshd.core.ring.early import EARLY_BYTES_MAX, EarlyFrames
 from meshd.core.ring.effects import (
     Answer,
     Committed,
@@ -33,16 +44,13 @@ from meshd.core.ring.effects import (
     SendFrame,
 )
 from meshd.core.ring.gathering import Gathering
+from meshd.core.ring.handover import CARGO, PHASES, Past, awaited, past_frames
 from meshd.core.ring.holding import Holding
 from meshd.core.ring.replica import BadPayloadError, Payload
 from meshd.core.ring.route import Phase, Route
 from meshd.core.ring.step import RingStep
 from meshd.core.ring.vigil import Vigil
 from meshd.core.types import MachineKey
-
-EARLY_FRAMES_MAX = 8192
-"""Frames of a step or ring that this member has not reached. A neighbour is at most a step ahead,
-and a step has two frames for each of a few hundred chunks."""
 
 NOTHING = -1
 """The step of a member that has no state."""
@@ -57,8 +65,10 @@ class RingMember:
         holding: Holding,
         route_of: Callable[[Plan, int], Route],
         step: int = NOTHING,
+        early_bytes: int = EARLY_BYTES_MAX,
     ) -> None:
-        """`step`: committed steps of the state in `holding`, from the seed or a checkpoint."""
+        """`step`: committed steps of the state in `holding`, from the seed or a checkpoint.
+        `early_bytes`: kept of one sender ahead of time; at least what it sends in a step."""
         self.me = me
         self.step = step
         """Steps that are committed here; `NOTHING` where there is no state."""
@@ -80,10 +90,17 @@ class RingMember:
         self._running_ring = NO_RING
         self._running_order: tuple[MachineKey, ...] = ()
         self._gathering: Gathering | None = None
-        self._past: tuple[int, Route, tuple[MachineKey, ...]] | None = None
-        """Number, route and ring order of the last committed step, whose results `holding` has."""
+        self._past: Past | None = None
+        self._asked: tuple[MachineKey, ...] = ()
+        """The members that the promised ring may have."""
+        self._waited = False
+        """Whether this member waited for others when it was stopped."""
         self._wanted: set[tuple[Cargo, int, MachineKey]] = set()
-        self._early: list[tuple[MachineKey, FrameHead, Payload]] = []
+        self._gathered: set[int] = set()
+        """Kinds that were gathered in this ring at this step."""
+        self._accused: set[MachineKey] = set()
+        """Members of this ring that a complaint about payloads has named."""
+        self._early = EarlyFrames(early_bytes)
         self._out: list[MemberEffect] = []
 
     def drain(self) -> list[MemberEffect]:
@@ -96,7 +113,9 @@ class RingMember:
     def propose(self, proposal: Proposal, now: float) -> None:
         """Stop, and say what is here. To an older proposal than the last one the answer is that."""
         if proposal.ring > self.promised:
-            self.promised = proposal.ring
+            if self.stage != "stopped":
+                self._waited = self._waits()
+            self.promised, self._asked = proposal.ring, proposal.members
             self.stage = "stopped"
             self._gathering = None
             self.vigil.stopped(now)
@@ -116,6 +135,8 @@ class RingMember:
             going=self._holding.going() if self._running is not None else (),
             speed=self.speed,
             leaving=self.leaving,
+            waits=self._waited,
+            past=self._past.order if self._past is not None else (),
         )
         self._out.append(Answer(to, ack))
         self.vigil.answered(now)
@@ -124,6 +145,10 @@ class RingMember:
         """The new ring: send and take what the plan says, then go on."""
         if plan.ring != self.promised or self.stage != "stopped":
             self.dropped["other-plan"] += 1
+            return
+        if why := plan.fault():
+            self.dropped["bad-plan"] += 1
+            self._out.append(Complaint(plan.ring, plan.ring.captain, f"sent a bad plan: {why}"))
             return
         self.plan = plan
         self.stage = "filling"
@@ -136,6 +161,8 @@ class RingMember:
             if (self.step, self.history) != (plan.step, plan.history):
                 self._holding.forget()
                 self.step, self.history, self._past = NOTHING, (), None
+        self._gathered.clear()
+        self._accused.clear()
         self.vigil.reformed(now)
         self._hand_over()
         self._replay_early(now)
@@ -159,27 +186,20 @@ class RingMember:
         if transfer.cargo is Cargo.PAST:
             self._send_past(plan, transfer.receiver)
             return
-        phase = _PHASES[transfer.cargo]
+        if transfer.cargo is Cargo.SLICE and transfer.index not in self._holding.held():
+            self.dropped["cannot-give"] += 1
+            return
+        phase = PHASES[transfer.cargo]
         head = FrameHead(plan.ring.mark, phase, self.step, transfer.index, 0)
         payload = self._holding.load(transfer.cargo, transfer.index)
         self._out.append(SendFrame(transfer.receiver, head, payload))
 
     def _send_past(self, plan: Plan, receiver: MachineKey) -> None:
-        """The last step's results, as that ring brought them to the receiver.
-
-        A holder that still lacks a chunk precedes this member on the chunk's way, so this one holds
-        it too; where this one does not, the result has come through the receiver.
-        """
-        assert self._past is not None  # noqa: S101 - who is ahead of another has just committed
-        number, route, order = self._past
-        rank = order.index(receiver)
-        for chunk in route.every_chunk():
-            decided = route.holds(chunk, rank)
-            if decided and not route.holds(chunk):
-                continue
-            phase = Phase.PAST_DECISION if decided else Phase.PAST_FINISHED
-            head = FrameHead(plan.ring.mark, phase, number, chunk, 0)
-            self._out.append(SendFrame(receiver, head, self._holding.past(chunk, decided)))
+        if self._past is None or receiver not in self._past.order:
+            self.dropped["cannot-give"] += 1
+            return
+        for head, payload in past_frames(plan.ring.mark, self._past, receiver, self._holding):
+            self._out.append(SendFrame(receiver, head, payload))
 
     # --- the compute thread ----------------------------------------------------------------------
 
@@ -199,10 +219,17 @@ class RingMember:
             self._guarded(lambda step: step.open(bucket), now)
 
     def gather(self, ring: RingId, kind: int, payload: bytes, now: float) -> None:
-        """Begin to gather small payloads of one kind, between two steps."""
+        """Begin to gather small payloads of one kind, between two steps.
+
+        Raises:
+            ValueError: this kind was gathered at this step already: frames would be mistaken.
+        """
         plan = self._training(ring)
         if plan is None:
             return
+        if kind in self._gathered:
+            raise ValueError(f"a gathering of kind {kind} at step {self.step} is the second one")
+        self._gathered.add(kind)
         self._gathering = Gathering(kind, self.rank, len(plan.order), payload)
         self._pump_gathering(plan, now)
         self._replay_early(now)
@@ -224,24 +251,33 @@ class RingMember:
                     why = "no plan came for the ring that was proposed"
                     self._out.append(Complaint(self.promised, MachineKey(""), why))
             return
-        if plan is None or self.rank < 0 or len(plan.order) < 2:
+        if plan is None or self.stage not in ("training", "filling"):
             return
-        if self.stage not in ("training", "filling"):
-            return
-        if self.vigil.pulse_due(now):
-            head = FrameHead(plan.ring.mark, Phase.PULSE, max(self.step, 0), 0, 0)
-            self._out.append(SendFrame(self._neighbour(plan, 1), head, b""))
-        silent = self._neighbour(plan, -1)
-        if self.vigil.silent(now):
-            self._out.append(Complaint(plan.ring, silent, "is not heard any more"))
-        elif self._waits() and self.vigil.stalled(now):
-            self._out.append(Complaint(plan.ring, MachineKey(""), "the ring does not move"))
+        if self._has_neighbours(plan):
+            if self.vigil.pulse_due(now):
+                head = FrameHead(plan.ring.mark, Phase.PULSE, max(self.step, 0), 0, 0)
+                self._out.append(SendFrame(self._neighbour(plan, 1), head, b""))
+            if self.vigil.silent(now):
+                silent = self._neighbour(plan, -1)
+                self._out.append(Complaint(plan.ring, silent, "is not heard any more"))
+                return
+        if self._waits() and self.vigil.stalled(now):
+            filling = self.stage == "filling"
+            about = awaited(plan, self.me, self._wanted) if filling else MachineKey("")
+            why = "the ring does not move"
+            self._out.append(Complaint(plan.ring, about, why))
 
     def next_timer(self) -> float:
         """When there is something to do without any input."""
-        if self.stage in ("waiting", "dismissed"):
+        if self.stage == "stopped":
+            return self.vigil.answer_at()
+        if self.plan is None or self.stage not in ("training", "filling"):
             return float("inf")
-        return self.vigil.next_timer(self.stage == "stopped")
+        pulse = self.vigil.pulse_at() if self._has_neighbours(self.plan) else float("inf")
+        return min(pulse, self.vigil.stall_at()) if self._waits() else pulse
+
+    def _has_neighbours(self, plan: Plan) -> bool:
+        return self.rank >= 0 and len(plan.order) > 1
 
     def link_lost(self, key: MachineKey, why: str) -> None:
         """The link to or from a member broke: what was on it is gone."""
@@ -263,12 +299,15 @@ class RingMember:
     def receive(self, sender: MachineKey, head: FrameHead, payload: Payload, now: float) -> None:
         """A frame whose sender the transport has authenticated."""
         plan = self.plan
-        if plan is not None and plan.ring == self.promised and head.ring == plan.ring.mark:
-            self._of_this_ring(plan, sender, head, payload, now)
-        elif head.ring.generation < self.promised.generation or self.stage == "dismissed":
-            self.dropped["older-ring"] += 1
-        else:
+        if head.ring != self.promised.mark:
+            older = head.ring.generation < self.promised.generation
+            self.dropped["older-ring" if older else "unknown-ring"] += 1
+        elif self.stage == "stopped":
             self._keep(sender, head, payload)
+        elif plan is not None and self.stage in ("training", "filling"):
+            self._of_this_ring(plan, sender, head, payload, now)
+        else:
+            self.dropped["older-ring"] += 1
 
     def _of_this_ring(
         self, plan: Plan, sender: MachineKey, head: FrameHead, payload: Payload, now: float
@@ -277,21 +316,28 @@ class RingMember:
             self.vigil.heard(now)
         if head.phase is Phase.PULSE:
             return
-        if head.phase in _CARGO:
+        if head.phase in CARGO:
             self._on_cargo(sender, head, payload, now)
         elif head.phase in (Phase.PAST_DECISION, Phase.PAST_FINISHED):
-            self._on_past(plan, head, payload, now)
-        elif head.step < self.step:
+            self._on_past(plan, sender, head, payload, now)
+        elif sender not in plan.order:
+            self.dropped["not-a-member"] += 1
+        elif not self._may_come(plan, head):
             self.dropped["other-step"] += 1
         elif self._is_early(head):
             self._keep(sender, head, payload)
         elif head.phase is Phase.GATHER:
             self._on_gathering(plan, sender, head, payload, now)
-        elif sender not in plan.order:
-            self.dropped["not-a-member"] += 1
         else:
             arrived = (plan.order.index(sender), head.phase, head.index, head.hop, payload)
             self._guarded(lambda step: step.receive(*arrived), now)
+
+    def _may_come(self, plan: Plan, head: FrameHead) -> bool:
+        """Whether a frame of this ring's steps is for now or later. Nobody is more than a step
+        ahead, since this member has its part in each."""
+        first, last = (self.step, self.step + 1) if self.stage == "training" else (plan.step,) * 2
+        done = head.phase is Phase.GATHER and head.step == self.step and self._gathering is None
+        return first <= head.step <= last and not (done and head.index in self._gathered)
 
     def _is_early(self, head: FrameHead) -> bool:
         """Whether a frame of this ring's steps is for later."""
@@ -302,15 +348,14 @@ class RingMember:
         return self._running is None
 
     def _keep(self, sender: MachineKey, head: FrameHead, payload: Payload) -> None:
-        if len(self._early) >= EARLY_FRAMES_MAX:
+        if sender not in self._asked:
+            self.dropped["not-a-member"] += 1
+        elif not self._early.keep(sender, head, payload):
             self.dropped["too-early"] += 1
-        else:
-            self._early.append((sender, head, payload))
 
     def _replay_early(self, now: float) -> None:
         """Take in what waited; what is still early waits on."""
-        early, self._early = self._early, []
-        for sender, head, payload in early:
+        for sender, head, payload in self._early.take():
             self.receive(sender, head, payload, now)
 
     def _guarded(self, act: Callable[[RingStep], object], now: float) -> None:
@@ -321,8 +366,7 @@ class RingMember:
             act(step)
         except BadPayloadError as error:
             rank = self.rank - 1 if error.sender is None else error.sender
-            about = plan.order[rank % len(plan.order)]
-            self._out.append(Complaint(plan.ring, about, f"sent what cannot be: {error}"))
+            self._accuse(plan, plan.order[rank % len(plan.order)], error)
             return
         self.vigil.moved(now)
         for frame in step.drain():
@@ -332,28 +376,43 @@ class RingMember:
             self._commit_step(step)
             self.vigil.committed(now)
 
+    def _accuse(self, plan: Plan, about: MachineKey, error: BadPayloadError) -> None:
+        """Complain about a payload, once of each member in a ring: it does not go on anyway."""
+        self.dropped["bad-payload"] += 1
+        if about not in self._accused:
+            self._accused.add(about)
+            self._out.append(Complaint(plan.ring, about, f"sent what cannot be: {error}"))
+
     def _commit_step(self, step: RingStep) -> None:
         number, ring = self.step, self._running_ring
         self._holding.commit()
-        self._past = (number, step.route, self._running_order)
+        self._past = Past(number, step.route, self._running_order)
         if not self.history or self.history[-1][0] != ring:
-            self.history = (*self.history, (ring, number))
+            self.history = (*self.history, (ring, number))[-HISTORY_MAX:]
         self.step = number + 1
+        self._gathered.clear()
         self._running, self._running_ring = None, NO_RING
         self._out.append(Committed(number))
 
-    def _on_past(self, plan: Plan, head: FrameHead, payload: Payload, now: float) -> None:
+    def _on_past(
+        self, plan: Plan, sender: MachineKey, head: FrameHead, payload: Payload, now: float
+    ) -> None:
         """A result of the step that the others have finished without this member knowing."""
         step = self._running
+        if Transfer(Cargo.PAST, 0, sender, self.me) not in plan.transfers:
+            self.dropped["unasked"] += 1
+            return
         if step is None or head.step != self.step or self.stage != "filling":
             self.dropped["other-step"] += 1
             return
         phase = Phase.DECISION if head.phase is Phase.PAST_DECISION else Phase.FINISHED
         try:
+            if not step.can_settle(phase, head.index):
+                self._give_up(plan, head.index)
+                return
             step.settle(phase, head.index, payload)
         except BadPayloadError as error:
-            why = f"a past result cannot be: {error}"
-            self._out.append(Complaint(plan.ring, MachineKey(""), why))
+            self._accuse(plan, sender, error)
             return
         self.vigil.moved(now)
         if step.complete:
@@ -362,10 +421,20 @@ class RingMember:
             self._replay_early(now)
             self._go_on(now)
 
+    def _give_up(self, plan: Plan, chunk: int) -> None:
+        """Nobody is left that could bring this member to the plan's step: it comes as if anew."""
+        self._abort_step()
+        self._wanted.clear()
+        why = f"nobody has the decision of chunk {chunk} any more"
+        self._out.append(Complaint(plan.ring, MachineKey(""), why))
+
     def _on_cargo(self, sender: MachineKey, head: FrameHead, payload: Payload, now: float) -> None:
-        cargo, plan = _CARGO[head.phase], self.plan
+        cargo, plan = CARGO[head.phase], self.plan
         if (cargo, head.index, sender) not in self._wanted or plan is None:
             self.dropped["unasked"] += 1
+            return
+        if head.step != plan.step:
+            self.dropped["other-step"] += 1
             return
         if self._running is not None:  # state of a step that is still to be completed here
             self._keep(sender, head, payload)
@@ -373,7 +442,7 @@ class RingMember:
         try:
             self._holding.store(cargo, head.index, payload)
         except BadPayloadError as error:
-            self._out.append(Complaint(plan.ring, sender, f"sent what cannot be: {error}"))
+            self._accuse(plan, sender, error)
             return
         self.vigil.moved(now)
         self._wanted.discard((cargo, head.index, sender))
@@ -383,6 +452,8 @@ class RingMember:
         """Once everything is here: train in the new ring, or leave."""
         plan = self.plan
         if plan is None or self.stage != "filling" or self._wanted or self._running is not None:
+            return
+        if self.step not in (plan.step, NOTHING):  # it has given up
             return
         if self.rank < 0:
             self.stage = "dismissed"
@@ -417,12 +488,3 @@ class RingMember:
         if gathering.complete:
             self._gathering = None
             self._out.append(Gathered(gathering.kind, self.step, gathering.payloads()))
-
-
-_PHASES = {
-    Cargo.SLICE: Phase.SLICE,
-    Cargo.WEIGHTS: Phase.WEIGHTS,
-    Cargo.CARRIED: Phase.CARRIED,
-    Cargo.STATISTICS: Phase.STATISTICS,
-}
-_CARGO = {phase: cargo for cargo, phase in _PHASES.items()}

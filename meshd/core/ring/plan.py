@@ -3,7 +3,10 @@
 1. T is the highest number of committed steps. Where histories differ (a partition has healed),
    one side's state is taken: the later one that is whole.
 2. Who is at T has the results of the step before; a member of the same ring at T - 1 gets them
-   and completes that step. Nobody invents state.
+   and completes that step. Nobody invents state. The results go round in that ring's order, each
+   completes the step before it hands them on: so whoever has a chunk finished has had it through
+   all of its holders that live, now as in the step itself (`route`), and one more death in
+   the middle of this loses nothing.
 3. Everyone else brings nothing but its hands: it gets what it needs, as a newcomer does.
 4. Slices keep their place as far as possible (`ownership`), and what is missing is copied from
    several members at once.
@@ -11,8 +14,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from meshd.core.ring.agreement import Ack, Cargo, Plan, RingId, Transfer
 from meshd.core.ring.ownership import insert, own
@@ -98,15 +102,11 @@ def make_plan(
         owners=ownership.owners,
         copies=shape.copies,
         shared=shape.shared,
-        transfers=(),
         thrown_away=_thrown_away(acks, world),
     )
-    transfers = (*_past(world), *_cargo(plan, world, holders, shape), *_carried(plan, acks, world))
-    return Plan(**{**vars(plan), "transfers": transfers if shape.carries else _less(transfers)})
-
-
-def _less(transfers: tuple[Transfer, ...]) -> tuple[Transfer, ...]:
-    return tuple(t for t in transfers if t.cargo is not Cargo.CARRIED)
+    carried = _carried(plan, acks, world) if shape.carries else []
+    transfers = (*_past(world, acks), *_cargo(plan, world, holders, shape), *carried)
+    return replace(plan, transfers=transfers)
 
 
 def _newest(world: _World) -> tuple[int, tuple[int, ...], tuple[MachineKey, ...]]:
@@ -122,13 +122,19 @@ def _worlds(acks: Acks) -> list[_World]:
         current = tuple(
             k for k in sorted(acks) if (acks[k].step, acks[k].history) == (step, history)
         )
+        past = _past_order(acks, current)
         behind = tuple(
             key
-            for key in sorted(acks)
+            for key in sorted(set(past) & set(acks))
             if history and acks[key].step == step - 1 and acks[key].running == history[-1][0]
         )
         worlds.append(_World(step, history, current, behind))
     return worlds
+
+
+def _past_order(acks: Acks, current: tuple[MachineKey, ...]) -> tuple[MachineKey, ...]:
+    """Ring order of the last step that these have committed, if any of them has its results."""
+    return next((acks[key].past for key in current if acks[key].past), ())
 
 
 def _holders(acks: Acks, world: _World, shape: Shape) -> list[set[MachineKey]]:
@@ -143,16 +149,19 @@ def _holders(acks: Acks, world: _World, shape: Shape) -> list[set[MachineKey]]:
 
 def _speeds(acks: Acks, staying: list[MachineKey]) -> dict[MachineKey, float]:
     """Measured speeds; who has none yet counts as the mean of the others."""
-    known = [acks[key].speed for key in staying if acks[key].speed > 0]
-    mean = sum(known) / len(known) if known else 1.0
-    return {key: acks[key].speed if acks[key].speed > 0 else mean for key in staying}
+    known = {key: acks[key].speed for key in staying if 0 < acks[key].speed < math.inf}
+    mean = sum(known.values()) / len(known) if known else 1.0
+    return {key: known.get(key, mean) for key in staying}
 
 
-def _past(world: _World) -> list[Transfer]:
-    """Each that was left behind hears the step's results from another one of those ahead."""
+def _past(world: _World, acks: Acks) -> list[Transfer]:
+    """Each that was left behind hears the step's results from who precedes it in that ring."""
+    order = _past_order(acks, world.current)
+    chain = [k for k in order if k in world.behind or (k in world.current and acks[k].past)]
     return [
-        Transfer(Cargo.PAST, 0, world.current[number % len(world.current)], key)
-        for number, key in enumerate(world.behind)
+        Transfer(Cargo.PAST, 0, chain[place - 1], key)
+        for place, key in enumerate(chain)
+        if key in world.behind
     ]
 
 
@@ -213,17 +222,15 @@ def common_steps(
     other_step: int,
     other: tuple[tuple[RingId, int], ...],
 ) -> int:
-    """Committed steps that two histories share. Both began with the same state at step 0 or the
-    same checkpoint, which no ring committed."""
+    """Committed steps that two histories share: all up to the end of the last ring that is in both.
+
+    Without such a ring both began with the same state at step 0 or the same checkpoint, which no
+    ring committed; or more than `HISTORY_MAX` rings ago, and then this is the most it can be.
+    """
     ends = [first for _, first in history[1:]] + [step]
-    other_ends = [first for _, first in other[1:]] + [other_step]
-    common = min(history[0][1] if history else step, other[0][1] if other else other_step)
-    for (ring, first), end, (theirs, begun), stop in zip(
-        history, ends, other, other_ends, strict=False
-    ):
-        if (ring, first) != (theirs, begun):
-            return common
-        common = min(end, stop)
-        if end != stop:
-            return common
-    return common
+    stops = [first for _, first in other[1:]] + [other_step]
+    stop_of = dict(zip(other, stops, strict=True)) if other else {}
+    for entry, end in zip(reversed(history), reversed(ends), strict=False):
+        if entry in stop_of:
+            return min(end, stop_of[entry])
+    return min(history[0][1] if history else step, other[0][1] if other else other_step)

@@ -196,6 +196,18 @@ class RingStep:
         self.settled.add(chunk)
         return True
 
+    def can_settle(self, phase: Phase, chunk: int) -> bool:
+        """Whether such a result is enough here: who holds a chunk has to have its decision.
+
+        Raises:
+            BadPayloadError: there is no such chunk, or a decision of it is not for this member.
+        """
+        if chunk not in self._wanted:
+            raise BadPayloadError(f"chunk {chunk} is none of this step")
+        if phase is Phase.DECISION and not self.route.holds(chunk):
+            raise BadPayloadError(f"chunk {chunk} is not held here, and comes as a decision")
+        return chunk in self.settled or phase is Phase.DECISION or not self.route.holds(chunk)
+
     def opened_for(self, chunk: int) -> bool:
         """Whether this member's own part of the chunk's bucket is in."""
         return self.route.bucket(chunk) in self._opened

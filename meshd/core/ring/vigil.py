@@ -109,12 +109,14 @@ class Vigil:
         self._patience *= 2
         return True
 
-    def next_timer(self, stopped: bool) -> float:
-        """When something of this may be due."""
-        if stopped:
-            return self._answered_at + ANSWER_S
-        return min(
-            self._pulse_at,
-            self._heard_at + self._silence.limit() * self._patience,
-            self._moved_at + self._stall.limit() * self._patience,
-        )
+    def answer_at(self) -> float:
+        """When the ACK is to be repeated."""
+        return self._answered_at + ANSWER_S
+
+    def pulse_at(self) -> float:
+        """When a pulse may be due, or the predecessor's silence."""
+        return min(self._pulse_at, self._heard_at + self._silence.limit() * self._patience)
+
+    def stall_at(self) -> float:
+        """When patience with others ends."""
+        return self._moved_at + self._stall.limit() * self._patience
