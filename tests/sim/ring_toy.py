@@ -98,11 +98,15 @@ class ToyHolding:
         self.staged = Staged()
         self.before = Staged()
         self.log: list[tuple] = []
-        """What happened to the carried error between steps."""
+        """What happened to the carried error and the state between steps."""
 
     def prepare(self, plan: Plan, rank: int, step: int) -> None:
         """The compute thread is about to begin a step of this ring."""
         self.plan, self.rank, self.step = plan, rank, step
+
+    def samples(self) -> range:
+        """Which of a step's samples are this member's."""
+        return share(self.job.batch, self.rank, len(self.plan.order))
 
     def digest(self) -> bytes:
         return hashlib.blake2b(repr(sorted(self.weights.items())).encode(), digest_size=8).digest()
@@ -122,7 +126,7 @@ class ToyHolding:
             if its != bucket:
                 continue
             total = list(self.carried[index])
-            for sample in share(self.job.batch, self.rank, len(self.plan.order)):
+            for sample in self.samples():
                 for e, g in enumerate(gradient(self.step, sample, index, weights)):
                     total[e] += g
             self.wanted[index] = total
@@ -276,4 +280,7 @@ def encode(parts: dict[int, tuple[list[int], int]]) -> bytes:
 
 
 def decode(payload: bytes) -> dict[int, tuple[list[int], int]]:
-    return {index: (numbers, scale) for index, (numbers, scale) in json.loads(bytes(payload))}
+    try:
+        return {index: (numbers, scale) for index, (numbers, scale) in json.loads(bytes(payload))}
+    except (ValueError, TypeError) as error:
+        raise BadPayloadError("no parts") from error

@@ -1,6 +1,6 @@
 """Members and captains of one job under a virtual clock, on a network that obeys a seed.
 
-The machines are those of `meshd/core/ring`; the job is of small whole numbers (`toy`). What is
+The machines are those of `meshd/core/ring`; the job is of small whole numbers (`ring_toy`). What is
 simulated is only what lies outside them: links, threads that compute, and who believes whom alive.
 """
 
@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from ring_links import Links, Weather
 from ring_toy import ToyHolding, ToyJob
 
 from meshd.core.ring import captain as captains
@@ -23,8 +24,8 @@ from meshd.core.ring.effects import (
     Committed,
     Complaint,
     Dismissed,
-    FrameHead,
     Gathered,
+    MemberEffect,
     Reformed,
     SendFrame,
 )
@@ -33,17 +34,7 @@ from meshd.core.ring.member import NOTHING, RingMember
 GATHER_EVERY = 2
 KIND_CHECK, KIND_END = 1, 2
 VIEW_S = 3.0  # as meshd.core.peers.LOST_AFTER_S: when a silent machine is missed
-
-
-@dataclass
-class Weather:
-    """How bad the network is: probabilities for one message, and seconds."""
-
-    frame_loss: float = 0.0
-    control_loss: float = 0.0
-    copies: float = 0.0
-    delay_s: float = 0.002
-    control_delay_s: float = 0.02
+BEAT_S = 0.3
 
 
 @dataclass
@@ -65,30 +56,37 @@ class Node:
     ring: RingId | None = None
     timer: float = float("inf")
     log: list[tuple] = field(default_factory=list)
-    joined_at: float = -1.0
+    """What happened to its state, across restarts."""
+    gone_at: float | None = None
 
 
 class World:
-    """A job on some machines, from a seed."""
+    """A job on some machines, from a seed. compute_s: the most that a bucket's gradient takes."""
 
-    def __init__(self, seed: int, job: ToyJob, keys: list[str], weather: Weather) -> None:
+    def __init__(
+        self, seed: int, job: ToyJob, keys: list[str], weather: Weather, compute_s: float = 0.02
+    ) -> None:
         self.random = random.Random(seed)
         self.job = job
-        self.weather = weather
         self.now = 0.0
+        self.compute_s = compute_s
+        self.links = Links(self.random, weather, self.after, lambda: self.now)
         self.nodes: dict[str, Node] = {}
         self.plans: dict[RingId, Plan] = {}
+        self.formed_at: dict[RingId, float] = {}
+        self.most_gone = 0
+        """The most machines that were gone at once, see `went`."""
         self.fired: Counter[str] = Counter()
-        self.phases: Counter[tuple[str, str]] = Counter()
-        self.stalled: list[captains.Stalled] = []
+        self.stalls: list[captains.Stalled] = []
         self.complaints: list[Complaint] = []
-        self.cuts: set[frozenset[str]] = set()
-        self.on_frame: Callable[[str, str, FrameHead], None] | None = None
-        self.committed_at: list[float] = []
+        self.commits: list[tuple[float, str, int, RingId]] = []
+        """(time, machine, step, ring) of every committed step."""
+        self.struck: set[str] = set()
+        self.left_at: dict[str, float] = {}
+        self.finishers = 0
+        self.on_effect: Callable[[Node, object], None] | None = None
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._count = 0
-        self._link_free: dict[tuple[str, str], float] = {}
-        self._link_epoch: Counter[tuple[str, str]] = Counter()
         self.start = Plan(NO_RING, tuple(keys), 0, (), (), job.copies)
         """As the job's record names its first members."""
         for key in keys:
@@ -113,10 +111,21 @@ class World:
         return self.ended()
 
     def ended(self) -> bool:
-        living = [n for n in self.nodes.values() if n.alive and not n.frozen]
-        return any(node.finished for node in living)
+        return self.finishers > 0 and any(node.finished for node in self.living())
 
     # --- nodes -----------------------------------------------------------------------------------
+
+    def living(self) -> list[Node]:
+        return [node for node in self.nodes.values() if node.alive and not node.frozen]
+
+    def newest(self) -> RingId:
+        """The highest ring that was formed."""
+        return max(self.plans, default=NO_RING)
+
+    def captain(self) -> str:
+        """Who is captain, as most would say."""
+        keys = [node.key for node in self.living() if node.captain is not None]
+        return min(keys, default=min(self.nodes))
 
     def add(self, key: str, step: int = NOTHING) -> Node:
         """A machine that is ready to train: at the job's start with its first state."""
@@ -141,21 +150,21 @@ class World:
         if not node.alive:
             return
         if not node.frozen:
-            self._act(node, lambda: self._daemon(node))
-        self.after(0.3, lambda: self._beat(node))
+            self.act(node, lambda: self.daemon(node))
+        self.after(BEAT_S, lambda: self._beat(node))
 
-    def _daemon(self, node: Node) -> None:
+    def daemon(self, node: Node) -> None:
         for key in sorted(node.view - {node.key}):
-            self._control(node.key, key, functools.partial(self._learn, plan=node.known))
+            self._tell("NEWS", node.key, key, functools.partial(self._learn, plan=node.known))
         self._look(node)
         plan = node.known
         captain = self._captain_of(node)
-        if captain is None or node.finished:
+        if node.finished:
             return
         if node.key not in plan.order and not node.leaving:
-            self._control(node.key, captain, lambda other: self._joins(other, node.key))
+            self._tell("JOIN", node.key, captain, lambda other: self._joins(other, node.key))
         if node.leaving and node.key in plan.order:
-            self._control(node.key, captain, lambda other: self._leaves(other, node.key))
+            self._tell("LEAVE", node.key, captain, lambda other: self._leaves(other, node.key))
 
     def _joins(self, node: Node, key: str) -> None:
         if node.captain:
@@ -170,8 +179,9 @@ class World:
             node.known = plan
             self._look(node)
 
-    def _captain_of(self, node: Node) -> str | None:
-        return min((k for k in node.known.order if k in node.view), default=None)
+    def _captain_of(self, node: Node) -> str:
+        """The first by name of the ring's members that live; without any, of all that live."""
+        return min((k for k in node.known.order if k in node.view), default=min(node.view))
 
     def _look(self, node: Node) -> None:
         """Be captain or not, as this machine sees it."""
@@ -179,15 +189,21 @@ class World:
             node.captain = None
             return
         if node.captain is None:
-            node.captain = RingCaptain(node.key, self.job.shape())
-        node.captain.take_over(node.known, node.member.promised)
-        if node.known.ring == NO_RING and not node.captain.asks:
-            node.captain.form(node.known.order, "the job starts", self.now)
-        for key in node.captain.members:
+            salt = self.random.randrange(1 << 32)
+            node.captain = RingCaptain(node.key, self.job.shape(), salt=salt)
+        captain = node.captain
+        captain.take_over(node.known, node.member.promised)
+        if node.known.ring == NO_RING and not captain.asks:
+            captain.form(node.known.order, "the job starts", self.now)
+        for key in captain.members:
             if key not in node.view:
-                node.captain.lost(key, f"{key} is lost", self.now)
+                captain.lost(key, f"{key} is lost", self.now)
+        for key in node.known.order:  # lost before, and back while no ring could be formed
+            if key in node.view and key not in captain.members:
+                captain.joins(key, self.now)
 
-    def _sees(self, node: Node, key: str, alive: bool) -> None:
+    def sees(self, node: Node, key: str, alive: bool) -> None:
+        """What a machine hears of another one's life."""
         if alive:
             node.view.add(key)
         elif key != node.key:
@@ -198,10 +214,10 @@ class World:
 
     # --- inputs and effects ----------------------------------------------------------------------
 
-    def _act(self, node: Node, act: Callable[[], None]) -> None:
+    def act(self, node: Node, act: Callable[[], None]) -> None:
         """Give a node an input now, or when it is no longer frozen; the dead get none."""
         if node.frozen:
-            node.waiting.append(lambda: self._act(node, act))
+            node.waiting.append(lambda: self.act(node, act))
         elif node.alive and self.nodes[node.key] is node:
             act()
             self._settle(node)
@@ -212,14 +228,18 @@ class World:
             moved = False
             for effect in node.member.drain():
                 moved = True
+                if self.on_effect:
+                    self.on_effect(node, effect)
                 self._member_effect(node, effect)
             for effect in node.captain.drain() if node.captain else ():
                 moved = True
+                if self.on_effect:
+                    self.on_effect(node, effect)
                 self._captain_effect(node, effect)
-        times = [node.member.next_timer()]
+        at = node.member.next_timer()
         if node.captain:
-            times.append(node.captain.next_timer())
-        at = max(min(times), self.now + 0.001)
+            at = min(at, node.captain.next_timer())
+        at = max(at, self.now + 0.001)
         if at < node.timer or node.timer <= self.now:
             node.timer = at
             if at < float("inf"):
@@ -235,43 +255,55 @@ class World:
             if node.captain:
                 node.captain.handle_timer(self.now)
 
-        self._act(node, act)
+        self.act(node, act)
+
+    def _tell(self, what: str, a: str, b: str, act: Callable[[Node], None]) -> None:
+        """A message between daemons."""
+        node = self.nodes[b]
+        self.links.control(what, a, b, lambda: self.act(node, lambda: act(node)))
 
     def _captain_effect(self, node: Node, effect: captains.CaptainEffect) -> None:
         if isinstance(effect, captains.Ask):
-            self._control(node.key, effect.to, lambda o: self._proposed(o, effect.proposal))
+            self._tell("PROPOSE", node.key, effect.to, lambda o: self._ask(o, effect.proposal))
         elif isinstance(effect, captains.Tell):
-            self._control(node.key, effect.to, lambda o: o.member.commit(effect.plan, self.now))
+            self._tell(
+                "COMMIT", node.key, effect.to, lambda o: o.member.commit(effect.plan, self.now)
+            )
         elif isinstance(effect, captains.Formed):
+            assert effect.plan.ring not in self.plans
             self.plans[effect.plan.ring] = effect.plan
+            self.formed_at[effect.plan.ring] = self.now
             self._learn(node, effect.plan)
         else:
-            self.stalled.append(effect)
+            self.stalls.append(effect)
 
-    def _proposed(self, node: Node, proposal: Proposal) -> None:
+    def _ask(self, node: Node, proposal: Proposal) -> None:
         node.member.leaving = node.leaving
         node.member.propose(proposal, self.now)
 
-    def _member_effect(self, node: Node, effect: object) -> None:
+    def _member_effect(self, node: Node, effect: MemberEffect) -> None:
         if isinstance(effect, SendFrame):
-            self._frame(node.key, effect)
+            self._frame(node, effect)
         elif isinstance(effect, Answer):
-            self._control(node.key, effect.to, lambda o: self._ack(o, node.key, effect.ack))
+            self._tell("ACK", node.key, effect.to, lambda o: self._ack(o, node.key, effect.ack))
         elif isinstance(effect, Complaint):
             self.complaints.append(effect)
             captain = self._captain_of(node)
-            if captain:
-                self._control(node.key, captain, lambda o: self._complaint(o, node.key, effect))
+            self._tell(
+                "COMPLAINT", node.key, captain, lambda o: self._complain(o, node.key, effect)
+            )
         elif isinstance(effect, Committed):
-            node.log.append(("commit", effect.step, node.member.history[-1][0]))
-            node.log.append(("digest", effect.step + 1, node.holding.digest()))
-            self.committed_at.append(self.now)
+            ring = node.member.history[-1][0]
+            node.log.append(("commit", effect.step, ring, node.holding.digest()))
+            self._complete(ring)
+            self.commits.append((self.now, node.key, effect.step, ring))
             if node.member.stage == "training":
                 self._next(node)
         elif isinstance(effect, Gathered):
             assert len(set(effect.payloads)) == 1, f"hashes differ at step {effect.step}"
             if effect.kind == KIND_END:
                 node.finished = True
+                self.finishers += 1
             else:
                 self._compute(node)
         elif isinstance(effect, Reformed):
@@ -281,16 +313,41 @@ class World:
         elif isinstance(effect, Dismissed):
             node.ring = None
             if node.leaving:
-                self.kill(node.key, "left", links=False)
+                node.alive = False
+                self.left_at[node.key] = self.now
+                self.fired["left"] += 1
+                self.after(0.1, lambda: self.all_see(node, lambda: False))
+
+    def _frame(self, node: Node, effect: SendFrame) -> None:
+        if effect.to in self.nodes:
+            to, head, payload = self.nodes[effect.to], effect.head, effect.payload
+            self.links.frame(
+                node.key,
+                to.key,
+                head,
+                lambda: self.act(to, lambda: to.member.receive(node.key, head, payload, self.now)),
+            )
 
     def _ack(self, node: Node, sender: str, ack: Ack) -> None:
         if node.captain:
             node.captain.on_ack(sender, ack, self.now)
 
-    def _complaint(self, node: Node, sender: str, complaint: Complaint) -> None:
+    def _complain(self, node: Node, sender: str, complaint: Complaint) -> None:
         if node.captain:
             c = complaint
             node.captain.complains(sender, c.ring, c.about, c.why, self.now)
+
+    def all_see(self, node: Node, alive: Callable[[], bool], within_s: float = 0.3) -> None:
+        """All others hear, each at its time, whether this one is there; unless it is another."""
+
+        def hear(other: Node) -> None:
+            if self.nodes[node.key] is node:
+                self.sees(other, node.key, alive())
+
+        for other in list(self.nodes.values()):
+            if other is not node:
+                delay = self.random.uniform(0, within_s)
+                self.after(delay, lambda o=other: self.act(o, lambda: hear(o)))
 
     # --- the thread that computes ----------------------------------------------------------------
 
@@ -307,11 +364,11 @@ class World:
     def _compute(self, node: Node) -> None:
         ring, plan, rank = node.ring, node.member.plan, node.member.rank
         node.holding.prepare(plan, rank, node.member.step)
-        node.log.append(("begin", node.member.step, ring))
+        node.log.append(("begin", node.member.step, ring, node.holding.samples()))
         node.member.begin(ring, self.now)
         delay = 0.0
         for bucket in range(max(self.job.buckets) + 1):
-            delay += self.random.uniform(0.001, 0.02)
+            delay += self.random.uniform(0.05, 1.0) * self.compute_s
             step = node.member.step
             self.after(delay, lambda b=bucket, s=step: self._opened(node, ring, b, s))
 
@@ -320,164 +377,19 @@ class World:
             if node.member.step == step:
                 node.member.opened(ring, bucket, self.now)
 
-        self._act(node, act)
+        self.act(node, act)
 
-    # --- network ---------------------------------------------------------------------------------
+    # --- who was gone ----------------------------------------------------------------------------
 
-    def _cut(self, a: str, b: str) -> bool:
-        return any((a in side) != (b in side) for side in self.cuts)
+    def went(self, node: Node) -> None:
+        """A fault takes this machine: it counts as gone until a ring that was formed later has
+        committed a step, and so has all its copies in place."""
+        node.gone_at = self.now
+        self.struck.add(node.key)
+        gone = sum(other.gone_at is not None for other in self.nodes.values())
+        self.most_gone = max(self.most_gone, gone)
 
-    def _control(self, a: str, b: str, act: Callable[[Node], None]) -> None:
-        """A message between daemons: late, lost, twice or out of order. To itself: at once."""
-        node = self.nodes[b]
-        if a == b:
-            self.after(0.0, lambda: self._act(node, lambda: act(node)))
-            return
-        for _ in range(1 + (self.random.random() < self.weather.copies)):
-            if self.random.random() < self.weather.control_loss:
-                continue
-            delay = self.random.uniform(0.0001, self.weather.control_delay_s)
-            self.after(delay, lambda: self._arrive(a, node, act))
-
-    def _arrive(self, a: str, node: Node, act: Callable[[Node], None]) -> None:
-        if not self._cut(a, node.key):
-            self._act(node, lambda: act(node))
-
-    def _frame(self, a: str, effect: SendFrame) -> None:
-        """A frame on a link: in order; lost only with the link, or where the weather says so."""
-        link = a, effect.to
-        if effect.to not in self.nodes:
-            return
-        node, epoch = self.nodes[effect.to], self._link_epoch[link]
-        at = max(
-            self._link_free.get(link, 0.0), self.now + self.random.uniform(0, self.weather.delay_s)
-        )
-        self._link_free[link] = at
-        if self.random.random() < self.weather.frame_loss:
-            self.fired["frame lost"] += 1
-            return
-
-        def arrive() -> None:
-            if self._cut(*link) or self._link_epoch[link] != epoch:
-                return
-            head = effect.head
-            if self.on_frame is not None:
-                self.on_frame(a, node.key, head)
-            if not node.alive or node.frozen:
-                pass
-            self._act(node, lambda: node.member.receive(a, head, effect.payload, self.now))
-
-        for _ in range(1 + (self.random.random() < self.weather.copies)):
-            self.after(at - self.now, arrive)
-
-    # --- faults ----------------------------------------------------------------------------------
-
-    def kill(self, key: str, how: str = "killed", links: bool = True) -> None:
-        """A process is gone: what it sent may be on its way, or lost; neighbours' links break."""
-        node = self.nodes[key]
-        if not node.alive:
-            return
-        node.alive = False
-        self.fired[how] += 1
-        for other in list(self.nodes.values()):
-            if other.key == key:
-                continue
-            if links and self.random.random() < 0.5:
-                self._link_epoch[(key, other.key)] += 1
-            self._link_epoch[(other.key, key)] += 1
-            self.after(
-                self.random.uniform(0.001, 0.05),
-                lambda o=other: self._act(o, lambda: o.member.link_lost(key, "closed its link")),
-            )
-            self.after(
-                self.random.uniform(0.01, VIEW_S if how == "pulled" else 0.5),
-                lambda o=other: self._act(o, lambda: self._see_dead(o, node)),
-            )
-
-    def _see_dead(self, observer: Node, node: Node) -> None:
-        if self.nodes[node.key] is node:
-            self._sees(observer, node.key, False)
-
-    def restart(self, key: str) -> None:
-        """The machine is back, with nothing."""
-        if self.nodes[key].alive:
-            return
-        node = self.add(key)
-        self.fired["restarted"] += 1
-        node.view = {k for k, n in self.nodes.items() if n.alive}
-        for other in self.nodes.values():
-            if other.key != key:
-                self.after(
-                    self.random.uniform(0, 0.3),
-                    lambda o=other: self._act(o, lambda: self._sees(o, key, True)),
-                )
-
-    def freeze(self, key: str, seconds: float) -> None:
-        """SIGSTOP to worker and daemon; afterwards everything that came is there at once."""
-        node = self.nodes[key]
-        if not node.alive or node.frozen:
-            return
-        node.frozen = True
-        self.fired["frozen"] += 1
-        if seconds > VIEW_S:
-            for other in self.nodes.values():
-                if other.key != key:
-                    self.after(
-                        VIEW_S, lambda o=other: self._act(o, lambda: self._see_frozen(o, node))
-                    )
-        self.after(seconds, lambda: self._thaw(node))
-
-    def _see_frozen(self, observer: Node, node: Node) -> None:
-        if node.frozen:
-            self._sees(observer, node.key, False)
-
-    def _thaw(self, node: Node) -> None:
-        node.frozen = False
-        if not node.alive:
-            return
-        waiting, node.waiting = node.waiting, []
-        for act in waiting:
-            act()
-        for other in self.nodes.values():
-            if other.key != node.key:
-                self.after(
-                    self.random.uniform(0, 1.0),
-                    lambda o=other: self._act(o, lambda: self._sees(o, node.key, True)),
-                )
-
-    def leave(self, key: str) -> None:
-        """The owner is back."""
-        node = self.nodes[key]
-        if node.alive:
-            node.leaving = True
-            self.fired["leaves"] += 1
-            self._act(node, lambda: self._daemon(node))
-
-    def partition(self, side: set[str], seconds: float) -> None:
-        """Nothing passes between `side` and the others for so long."""
-        cut = frozenset(side)
-        self.cuts.add(cut)
-        self.fired["partition"] += 1
-        for a in self.nodes:
-            for b in self.nodes:
-                if (a in cut) != (b in cut):
-                    self._link_epoch[(a, b)] += 1
-                    self.after(
-                        self.random.uniform(0.8, 1.0) * VIEW_S,
-                        lambda a=a, b=b: self._miss(a, b, cut),
-                    )
-        self.after(seconds, lambda: self._heal(cut))
-
-    def _miss(self, a: str, b: str, cut: frozenset[str]) -> None:
-        if cut in self.cuts:
-            self._act(self.nodes[a], lambda: self._sees(self.nodes[a], b, False))
-
-    def _heal(self, cut: frozenset[str]) -> None:
-        self.cuts.discard(cut)
-        for a in self.nodes.values():
-            for b in self.nodes.values():
-                if (a.key in cut) != (b.key in cut) and b.alive:
-                    self.after(
-                        self.random.uniform(0, 1.0),
-                        lambda a=a, b=b: self._act(a, lambda: self._sees(a, b.key, True)),
-                    )
+    def _complete(self, ring: RingId) -> None:
+        for node in self.nodes.values():
+            if node.gone_at is not None and self.formed_at[ring] > node.gone_at:
+                node.gone_at = None

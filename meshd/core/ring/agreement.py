@@ -17,6 +17,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import cached_property
 from typing import NamedTuple
 
 from meshd.core.types import MachineKey
@@ -35,15 +36,21 @@ class RingMark(NamedTuple):
 
 @dataclass(frozen=True, order=True)
 class RingId:
-    """What names one ring of a job; the higher one counts."""
+    """What names one ring of a job; the higher one counts.
+
+    salt: drawn anew by each process that is captain, so that one which was started again and knows
+    nothing of its rings cannot name another one the same.
+    """
 
     generation: int
     captain: MachineKey
+    salt: int = 0
 
-    @property
+    @cached_property
     def mark(self) -> RingMark:
         """What frames bear of it."""
-        digest = hashlib.blake2b(self.captain.encode(), digest_size=2, person=b"meshd ring tag")
+        name = b"%d " % self.salt + self.captain.encode()
+        digest = hashlib.blake2b(name, digest_size=2, person=b"meshd ring tag")
         return RingMark(self.generation, int.from_bytes(digest.digest(), "big"))
 
 

@@ -49,6 +49,11 @@ BARRED_S, BARRED_MAX_S = 30.0, 3600.0
 """How long such a member may not come back, twice as long each time: every attempt may cost the
 others as much as their patience with it, seconds."""
 
+FALL_BACK_S = 120.0
+"""How long a job waits for members that are away and may have committed more, before it goes on
+from an older state that is whole: a machine is started again in less, and hours of training may lie
+between; a newcomer that drew the first state has all of it."""
+
 OUTBIDS_MAX = 5
 """Doublings of `ASK_AGAIN_S`, to 10 s, which leave another captain the time for a whole ring."""
 
@@ -108,9 +113,10 @@ class _Asking:
 class RingCaptain:
     """One job's changes of ring, while this machine is its captain."""
 
-    def __init__(self, me: MachineKey, shape: Shape, least: int = 1) -> None:
-        """`least`: members without which the job does not go on."""
+    def __init__(self, me: MachineKey, shape: Shape, least: int = 1, salt: int = 0) -> None:
+        """`least`: members without which the job does not go on. `salt`: drawn by each process."""
         self.me = me
+        self._salt = salt
         self.members: tuple[MachineKey, ...] = ()
         """The present ring's, or those who are asked for the next one; in ring order."""
         self.newest = NO_RING
@@ -128,6 +134,8 @@ class RingCaptain:
         self._blamed_at = -1
         self._barred: dict[MachineKey, tuple[float, float]] = {}
         """Who lost its place -> until when it may not come back, and for how long that was."""
+        self._stalled_at: float | None = None
+        """Since when no ring can be formed."""
         self._outbids = 0
         """Higher rings of others since the last one that was formed here."""
         self._out: list[CaptainEffect] = []
@@ -198,7 +206,7 @@ class RingCaptain:
             return
         if about in self.members:
             self._blame(about, sender, now)
-        self._ask(why, now)
+        self._ask(f"{about} {why}" if about else why, now)
         if ours and not about and self._asking is not None:
             self._asking.standstill = sender
 
@@ -255,7 +263,7 @@ class RingCaptain:
         """A new proposal to all members and all that want in."""
         self.members = (*self.members, *sorted(set(self._joining) - set(self.members)))
         self._joining.clear()
-        self.newest = RingId(self.newest.generation + 1, self.me)
+        self.newest = RingId(self.newest.generation + 1, self.me, self._salt)
         proposal = Proposal(self.newest, self.members)
         self._asking = _Asking(proposal, why, now, now)
         for key in self.members:
@@ -323,15 +331,17 @@ class RingCaptain:
             self._blame_idle(asking, sender, now)
         staying = [key for key, ack in asking.acks.items() if not ack.leaving]
         if len(staying) < max(1, self._least):
-            self._stall(asking, f"{len(staying)} of at least {self._least} machines are there", -1)
+            what = f"{len(staying)} of at least {self._least} machines are there"
+            self._stall(asking, what, now)
             return
         before = self.plan.order if self.plan else self.members
-        plan = make_plan(asking.proposal.ring, asking.acks, before, self._shape)
+        floor = self._floor(asking, now)
+        plan = make_plan(asking.proposal.ring, asking.acks, before, self._shape, floor)
         if isinstance(plan, Stall):
             what = f"nobody who is there has {len(plan.missing)} of the slices"
-            self._stall(asking, what, plan.step, plan.missing)
+            self._stall(asking, what, now, plan.step, plan.missing)
             return
-        self._asking = None
+        self._asking = self._stalled_at = None
         self.plan, self.members = plan, plan.order
         self._outbids = 0
         if plan.step > self._blamed_at:
@@ -342,8 +352,28 @@ class RingCaptain:
             self._out.append(Tell(key, plan))
         self._out.append(Formed(plan, asking.why))
 
-    def _stall(self, asking: _Asking, why: str, step: int, missing: tuple[int, ...] = ()) -> None:
+    def _floor(self, asking: _Asking, now: float) -> int:
+        """The steps that must not be lost yet: what somebody who is there has committed, while
+        others are away that were in the last ring. That ring may not have got to its own first
+        state: then those who are there have the step before, and no more can be missing."""
+        plan = self.plan
+        if plan is None or all(key in asking.acks for key in plan.order):
+            return 0
+        if self._stalled_at is not None and now - self._stalled_at >= FALL_BACK_S:
+            return 0
+        return max(plan.step - 1, *(ack.step for ack in asking.acks.values() if ack.past), 0)
+
+    def _stall(
+        self,
+        asking: _Asking,
+        why: str,
+        now: float,
+        step: int = -1,
+        missing: tuple[int, ...] = (),
+    ) -> None:
         """Say once that the job waits; who answers later may complete it."""
+        if self._stalled_at is None:
+            self._stalled_at = now
         if not asking.stalled:
             asking.stalled = True
             self._out.append(Stalled(why, step, missing))

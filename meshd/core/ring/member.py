@@ -126,7 +126,12 @@ class RingMember:
         self._answer(proposal.ring.captain, now)
 
     def _answer(self, to: MachineKey, now: float) -> None:
-        ack = Ack(
+        self._out.append(Answer(to, self.answer()))
+        self.vigil.answered(now)
+
+    def answer(self) -> Ack:
+        """What is here, for the ring that was promised."""
+        return Ack(
             ring=self.promised,
             step=self.step,
             history=self.history,
@@ -138,8 +143,6 @@ class RingMember:
             waits=self._waited,
             past=self._past.order if self._past is not None else (),
         )
-        self._out.append(Answer(to, ack))
-        self.vigil.answered(now)
 
     def commit(self, plan: Plan, now: float) -> None:
         """The new ring: send and take what the plan says, then go on."""

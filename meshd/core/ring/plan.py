@@ -1,7 +1,8 @@
 """From what the members have to a new ring: a pure function of their ACKs.
 
 1. T is the highest number of committed steps. Where histories differ (a partition has healed),
-   one side's state is taken: the later one that is whole.
+   one side's state is taken: the later one that is whole, but none below `floor`: while somebody
+   is away that may have more, the ring waits rather than to begin again.
 2. Who is at T has the results of the step before; a member of the same ring at T - 1 gets them
    and completes that step. Nobody invents state. The results go round in that ring's order, each
    completes the step before it hands them on: so whoever has a chunk finished has had it through
@@ -70,15 +71,22 @@ class _World:
 
 
 def make_plan(
-    ring: RingId, acks: Acks, before: tuple[MachineKey, ...], shape: Shape
+    ring: RingId,
+    acks: Acks,
+    before: tuple[MachineKey, ...],
+    shape: Shape,
+    floor: int = 0,
 ) -> Plan | Stall:
     """The ring of all that answered and do not leave, in the order `before` as far as it goes.
 
+    floor: committed steps below which no state is taken.
     Returns a Stall when nobody's state is whole.
     """
     worlds = sorted(_worlds(acks), key=lambda world: (-world.step, _newest(world)))
+    if worlds[0].step < floor:
+        return Stall(floor, tuple(range(len(shape.sizes))))
     world, holders = worlds[0], _holders(acks, worlds[0], shape)
-    for other in worlds:
+    for other in (world for world in worlds if world.step >= floor):
         found = _holders(acks, other, shape)
         if all(found):
             world, holders = other, found
