@@ -84,6 +84,8 @@ class World:
         self.struck: set[str] = set()
         self.left_at: dict[str, float] = {}
         self.finishers = 0
+        self.lazy: set[str] = set()
+        """Machines whose thread that computes hangs."""
         self.on_effect: Callable[[Node, object], None] | None = None
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._count = 0
@@ -374,7 +376,7 @@ class World:
 
     def _opened(self, node: Node, ring: RingId, bucket: int, step: int) -> None:
         def act() -> None:
-            if node.member.step == step:
+            if node.member.step == step and node.key not in self.lazy:
                 node.member.opened(ring, bucket, self.now)
 
         self.act(node, act)

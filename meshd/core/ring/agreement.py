@@ -133,7 +133,8 @@ class Plan:
     order: the members, by rank. step: committed steps from which it goes on. history: of that
     state. owners: rank of each slice's owner. copies: holders of each slice but the `shared` ones,
     which all members hold. weights: each rank's part of a batch. thrown_away: (machine,
-    steps) that it has to forget, since the others' history is another one.
+    steps) that it has to forget, since the others' history is another one. barred: (machine,
+    seconds) that lost its place for stopping rings, and for how long, for the next captain.
     """
 
     ring: RingId
@@ -146,6 +147,7 @@ class Plan:
     weights: tuple[float, ...] = ()
     transfers: tuple[Transfer, ...] = ()
     thrown_away: tuple[tuple[MachineKey, int], ...] = ()
+    barred: tuple[tuple[MachineKey, float], ...] = ()
 
     def fault(self) -> str:
         """What no plan can say, in one clause; empty if nothing."""

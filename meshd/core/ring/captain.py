@@ -23,7 +23,7 @@ does not do its part, one that blames now this member and now that.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from meshd.core.ring.agreement import NO_RING, Ack, Plan, Proposal, RingId
 from meshd.core.ring.deadline import Deadline
@@ -102,8 +102,8 @@ class _Asking:
     why: str
     since: float
     asked_at: float
-    standstill: MachineKey | None = None
-    """Who said that the ring does not move, if this is what it is about."""
+    complaint: tuple[MachineKey, MachineKey] | None = None
+    """Who complained of the present ring, and about whom, if that is why it is asked."""
     acks: dict[MachineKey, Ack] = field(default_factory=dict)
     stalled: bool = False
     outbid_until: float | None = None
@@ -132,8 +132,9 @@ class RingCaptain:
         self._accused: dict[MachineKey, set[MachineKey]] = {}
         """Sender -> whom it complained about since the last step."""
         self._blamed_at = -1
-        self._barred: dict[MachineKey, tuple[float, float]] = {}
-        """Who lost its place -> until when it may not come back, and for how long that was."""
+        self._barred: dict[MachineKey, tuple[float | None, float]] = {}
+        """Who lost its place -> until when it may not come back (None: from its next wish on), and
+        for how long that was."""
         self._stalled_at: float | None = None
         """Since when no ring can be formed."""
         self._outbids = 0
@@ -158,6 +159,8 @@ class RingCaptain:
         if plan is not None and (self.plan is None or plan.ring > self.plan.ring):
             self.newest = max(self.newest, plan.ring)
             self.plan = plan
+            for key, pause in plan.barred:
+                self._barred.setdefault(key, (0.0 if key in plan.order else None, pause))
             if self._asking is None or plan.ring > self._asking.proposal.ring:
                 self.members, self._asking = plan.order, None
 
@@ -189,8 +192,13 @@ class RingCaptain:
 
     def joins(self, key: MachineKey, now: float) -> None:
         """A machine has the data and a worker, and wants in; also one that was lost and is back."""
-        until, _ = self._barred.get(key, (now, 0.0))
-        if key not in self.members and now >= until:
+        if key in self.members:
+            return
+        until, pause = self._barred.get(key, (0.0, 0.0))
+        if until is None:
+            until = now + pause
+            self._barred[key] = until, pause
+        if now >= until:
             self._joining.setdefault(key, now)
 
     def complains(
@@ -204,11 +212,9 @@ class RingCaptain:
         ours = plan is not None and ring == plan.ring
         if plan is not None and ours and sender not in plan.order:
             return
-        if about in self.members:
-            self._blame(about, sender, now)
         self._ask(f"{about} {why}" if about else why, now)
-        if ours and not about and self._asking is not None:
-            self._asking.standstill = sender
+        if ours and self._asking is not None:
+            self._asking.complaint = sender, about
 
     def on_ack(self, sender: MachineKey, ack: Ack, now: float) -> None:
         """A member answers a proposal."""
@@ -301,16 +307,30 @@ class RingCaptain:
         del self._blamed[key]
         self.members = tuple(member for member in self.members if member != key)
 
-    def _blame_idle(self, asking: _Asking, sender: MachineKey, now: float) -> None:
-        """A ring stood still: the others waited for who still had its part to do; if most of them
-        had, it was the one who said so that was in a hurry."""
-        assert self.plan is not None  # noqa: S101 - the standstill was this ring's
-        answered = [key for key in self.plan.order if key in asking.acks]
+    def _judge(self, asking: _Asking, now: float) -> None:
+        """Who is to blame for the end of the ring, once the answers are there."""
+        if asking.complaint is None or self.plan is None:
+            return
+        (sender, about), asking.complaint = asking.complaint, None
+        steps = max((ack.step for ack in asking.acks.values()), default=-1)
+        if steps > self._blamed_at:
+            self._blamed.clear()
+            self._accused.clear()
+            self._blamed_at = steps
+        if about:
+            self._blame(about, sender, now)
+        else:
+            for key in self._idle(asking, self.plan) or [sender]:
+                self._blame(key, key, now)
+        for key in set(asking.acks) - set(self.members):
+            del asking.acks[key]
+
+    def _idle(self, asking: _Asking, plan: Plan) -> list[MachineKey]:
+        """A ring stood still: the others waited for who still had its part to do. None if most of
+        them had: then it was the one who said so that was in a hurry."""
+        answered = [key for key in plan.order if key in asking.acks]
         idle = [key for key in answered if not asking.acks[key].waits]
-        for key in idle if 2 * len(idle) <= len(answered) else [sender]:
-            self._blame(key, key, now)
-            if key not in self.members:
-                del asking.acks[key]
+        return idle if 2 * len(idle) <= len(answered) else []
 
     def _silent(self, asking: _Asking) -> list[MachineKey]:
         """Members that were asked, are not lost, and have not answered."""
@@ -326,9 +346,7 @@ class RingCaptain:
             return
         if self._silent(asking) and now < self._until(asking):
             return
-        if asking.standstill is not None:
-            sender, asking.standstill = asking.standstill, None
-            self._blame_idle(asking, sender, now)
+        self._judge(asking, now)
         staying = [key for key, ack in asking.acks.items() if not ack.leaving]
         if len(staying) < max(1, self._least):
             what = f"{len(staying)} of at least {self._least} machines are there"
@@ -342,12 +360,9 @@ class RingCaptain:
             self._stall(asking, what, now, plan.step, plan.missing)
             return
         self._asking = self._stalled_at = None
+        plan = replace(plan, barred=tuple((key, one[1]) for key, one in self._barred.items()))
         self.plan, self.members = plan, plan.order
         self._outbids = 0
-        if plan.step > self._blamed_at:
-            self._blamed.clear()
-            self._accused.clear()
-        self._blamed_at = plan.step
         for key in asking.acks:
             self._out.append(Tell(key, plan))
         self._out.append(Formed(plan, asking.why))
