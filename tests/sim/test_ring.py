@@ -20,7 +20,7 @@ from ring_replay import check
 from ring_schedules import FAULTS, LIMIT_S, keys, run_schedule, some_job
 from ring_world import World
 
-SCHEDULES, BLOCK = 3000, 250
+SCHEDULES, BLOCK = 2500, 250
 """Some 20 ms each."""
 
 REGRESSIONS = [775, 887, 907, 1249, 1687, 2146, 2284, 2836, 2873, 2942, 3111, 3753, 3839]

@@ -106,6 +106,8 @@ class _Asking:
     """Who complained of the present ring, and about whom, if that is why it is asked."""
     acks: dict[MachineKey, Ack] = field(default_factory=dict)
     stalled: bool = False
+    tried: int | None = None
+    """The floor with which these answers gave no ring."""
     outbid_until: float | None = None
     """Another captain asked for a higher ring: when to ask for a still higher one."""
 
@@ -183,6 +185,7 @@ class RingCaptain:
             self._ask(why, now)
         else:
             self._asking.acks.pop(key, None)
+            self._asking.tried = None
             self._decide(now)
 
     def leaves(self, key: MachineKey, why: str, now: float) -> None:
@@ -230,7 +233,8 @@ class RingCaptain:
             return
         if sender not in asking.acks:
             self._answers.observe(max(0.0, now - asking.since))
-        asking.acks[sender] = ack
+        if asking.acks.get(sender) != ack:
+            asking.acks[sender], asking.tried = ack, None
         self._decide(now)
 
     def handle_timer(self, now: float) -> None:
@@ -354,8 +358,11 @@ class RingCaptain:
             return
         before = self.plan.order if self.plan else self.members
         floor = self._floor(asking, now)
+        if asking.tried == floor:
+            return
         plan = make_plan(asking.proposal.ring, asking.acks, before, self._shape, floor)
         if isinstance(plan, Stall):
+            asking.tried = floor
             what = f"nobody who is there has {len(plan.missing)} of the slices"
             self._stall(asking, what, now, plan.step, plan.missing)
             return

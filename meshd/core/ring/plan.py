@@ -92,7 +92,7 @@ def make_plan(
             world, holders = other, found
             break
     missing = tuple(index for index, keys in enumerate(holders) if not keys)
-    if missing or world.step < 0:
+    if missing:
         return Stall(world.step, missing)
     staying = [key for key in acks if not acks[key].leaving]
     if not staying:
