@@ -54,7 +54,7 @@ def freeze(world: World, key: str, seconds: float) -> None:
     world.fired["freeze"] += 1
     world.went(node)
     if seconds > VIEW_S:
-        world.after(VIEW_S, lambda: world.all_see(node, lambda: not node.frozen))
+        world.after(VIEW_S, lambda: world.all_see(node, lambda: node.alive and not node.frozen))
     world.after(seconds, lambda: _thaw(world, node))
 
 

@@ -273,6 +273,10 @@ class World:
             )
         elif isinstance(effect, captains.Formed):
             assert effect.plan.ring not in self.plans
+            before = self.plans.get(self.newest(), self.start).order
+            for key in set(before) - set(effect.plan.order):
+                if self.nodes[key].alive and self.nodes[key].gone_at is None:
+                    self.went(self.nodes[key])  # not heard for too long
             self.plans[effect.plan.ring] = effect.plan
             self.formed_at[effect.plan.ring] = self.now
             self._learn(node, effect.plan)

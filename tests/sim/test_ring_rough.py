@@ -47,7 +47,7 @@ def test_who_answers_but_does_not_compute_loses_its_place(key: str, members: int
     plan = finish(world, BARRED_S)
     assert lazy not in plan.order
     assert len(plan.order) == members - 1
-    assert not world.struck
+    assert not world.fired
     assert len(world.plans) <= 4  # two chances, then without it
 
 
