@@ -6,7 +6,7 @@ import json
 
 import click
 
-EXCHANGES = ("votes",)
+EXCHANGES = ("votes", "direct", "onebit")
 
 
 @click.command(

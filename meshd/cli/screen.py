@@ -164,15 +164,17 @@ def _job_row(job: Object) -> Row:
         Cell(duration_text(job["seconds"]) if job["seconds"] else NONE),
         Cell(job["job"][:ID_DIGITS]),
     ]
-    urgent = job["state"] in {"stopped", "failed"}
+    urgent = job["state"] in {"stopped", "failed"} or job.get("stalled")
     return Row(cells, Cell(printable(job["why"]), "" if urgent else "dim"), [*_job_notes(job)])
 
 
 def _job_notes(job: Object) -> Iterator[Cell]:
-    """Who takes part, and for a finished job whether all hold the same weights."""
+    """Who takes part, in which ring of the attempt if it is not the first, and for a finished job
+    whether all hold the same weights."""
     if job["members"] and job["state"] not in FINISHED:
         names = ", ".join(_member_text(member) for member in job["members"])
-        yield Cell(f"members: {names}", "dim")
+        ring = f"members of ring {job['ring']}" if job.get("ring", 1) > 1 else "members"
+        yield Cell(f"{ring}: {names}", "dim")
     if job["results"]:
         yield weights_cell(job["results"])
 

@@ -1,10 +1,10 @@
-"""The first member of a committed ring collects checkpoints and results for all.
+"""The first member of a job's present ring collects checkpoints and results for all.
 
 A checkpoint is complete when the parts of one step cover every slice. Each slice has several
 holders, which must hold the same bytes: two that differ mean that the ring's promise (everyone
 applies the same update to the same latents) is broken, and the job fails and names both. Carried
 errors that arrive after completion are added to it. Results are complete when every member sent
-one, and must agree on the weight hash.
+one that the ring has at its end, and must agree on the weight hash.
 """
 
 from __future__ import annotations
@@ -38,14 +38,18 @@ class Collector:
         self._parts: dict[JobId, dict[Step, dict[MachineKey, CheckpointPart]]] = {}
         self._results: dict[JobId, dict[MachineKey, MemberResult]] = {}
         self._rings: dict[JobId, tuple[Generation, MachineKey]] = {}
-        """The ring that parts and results belong to."""
+        """The attempt that parts and results belong to."""
 
     def changed(self, record: JobRecord) -> None:
-        """Another ring, or the end: what was collected is void."""
+        """Another attempt, or the end: what was collected is void. Another ring of the same one:
+        a result that was waited for may not be needed any more."""
         if record.state != "training" or self._rings.get(record.job) != ring_of(record):
             self._parts.pop(record.job, None)
             self._results.pop(record.job, None)
             self._rings.pop(record.job, None)
+        job = self._site.registry.get(record.job)
+        if job is not None and record.job in self._results:
+            self._finish(job, self._results[record.job])
 
     def on_part(self, sender: MachineKey, part: CheckpointPart) -> None:
         """One member's share of one checkpoint."""
@@ -70,9 +74,14 @@ class Collector:
         result = replace(finished.result, key=sender, name=self._site.name(sender))
         results = self._results.setdefault(finished.job, {})
         results[sender] = result
-        if len(results) < len(job.record.members):
+        self._finish(job, results)
+
+    def _finish(self, job: Job, results: dict[MachineKey, MemberResult]) -> None:
+        """End the job once every present member has sent its result."""
+        members = [member.key for member in job.record.members]
+        if members[0] != self._site.me.key or not results.keys() >= set(members):
             return
-        ordered = tuple(results[member.key] for member in job.record.members)
+        ordered = tuple(results[key] for key in members)
         if len({result.weight_hash for result in ordered}) > 1:
             told = ", ".join(f"{result.name} {result.weight_hash[:12]}" for result in ordered)
             reason = f"the members' weights differ at the end: {told}"

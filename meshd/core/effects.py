@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from meshd.core.messages import JobRecord, RingMember, SliceBlob
-from meshd.core.types import BlobId, Generation, JobId, MachineKey, Rank, Step
+from meshd.core.messages import JobRecord, RingLeave, RingPlan, RingProposal, SliceBlob
+from meshd.core.types import BlobId, Generation, JobId, MachineKey, Step
 
 
 @dataclass(frozen=True)
@@ -96,16 +96,17 @@ class StartWorker:
     slices: tuple[SliceBlob, ...]
     carried: BlobId
     """Empty: the carried error starts from zero."""
+    joins: bool = False
+    """It starts with nothing, and gets its state from the ring; `slices` is empty then."""
 
 
 @dataclass(frozen=True)
-class StartRing:
-    """Tell the worker its committed ring."""
+class TellWorker:
+    """Hand a message of the ring to the worker of this generation."""
 
     job: JobId
     generation: Generation
-    members: tuple[RingMember, ...]
-    rank: Rank
+    message: RingProposal | RingPlan | RingLeave
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,8 @@ class StopWorker:
     job: JobId
     generation: Generation
     reason: str
+    grace_s: float = 0.0
+    """How long it may still take to exit by itself, before it is killed."""
 
 
 @dataclass(frozen=True)
@@ -142,7 +145,7 @@ Effect = (
     | StopFetch
     | PinBlobs
     | StartWorker
-    | StartRing
+    | TellWorker
     | StopWorker
     | LogJob
     | Note

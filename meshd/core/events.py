@@ -10,7 +10,10 @@ from dataclasses import dataclass
 
 from meshd.core.messages import (
     JobProgress,
+    RingAck,
+    RingComplaint,
     SliceBlob,
+    WorkerDismissed,
     WorkerFailed,
     WorkerProgress,
     WorkerReady,
@@ -45,5 +48,13 @@ class WorkerExited:
 
 
 WorkerEvent = (
-    WorkerReady | WorkerProgress | CheckpointSaved | ModelSaved | WorkerFailed | WorkerExited
+    WorkerReady
+    | WorkerProgress
+    | CheckpointSaved
+    | ModelSaved
+    | WorkerFailed
+    | WorkerDismissed
+    | RingAck
+    | RingComplaint
+    | WorkerExited
 )

@@ -8,8 +8,7 @@ who is alive, so nobody elects it, and when it is lost the next one takes over.
       PROPOSE(g, ring order)             --->    fetches blobs, starts its worker, for as long as
                                                  it takes: a large file on a slow link is no fault
                             READY(g, port)  <--- or REFUSE(g, reason, fatal)
-      all ready: record -> training(g)
-      COMMIT(g, step, members)           --->    starts the ring
+      all ready: record -> training(g); from here on the ring's captain acts (`meshd.core.rings`)
 
 A member that refuses or is lost ends the generation: ABORT to the others, and the job waits again
 with g + 1. Three in a row stop the job. Two captains that do not see each other may both form g:
@@ -22,7 +21,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from meshd.core.job import advance, captain_order
-from meshd.core.messages import Abort, Commit, JobRecord, Propose, Ready, Refuse, RingMember
+from meshd.core.messages import Abort, JobRecord, Propose, Ready, Refuse
 from meshd.core.registry import Job, ring_of
 from meshd.core.scheduler import Decision, Machine, Request, schedule
 from meshd.core.site import Site
@@ -100,18 +99,22 @@ class Captain:
 
     # --- inputs ----------------------------------------------------------------------------------
 
+    def forms(self, job: JobId) -> bool:
+        """Whether this machine forms an attempt at a job now."""
+        return job in self._formations
+
     def on_ready(self, sender: MachineKey, ready: Ready, now: float) -> None:
         """A member is ready; the last one completes the ring."""
         formation = self._formation(sender, ready.job, ready.generation)
         if formation is None:
-            self._repeat_commit(sender, ready)
             return
         formation.ready[sender] = ready
-        first = formation.ready[min(formation.ready)]
+        other = min(formation.ready)
+        first, names = formation.ready[other], self._site.names([sender, other])
         if (ready.steps, ready.parameters) != (first.steps, first.parameters):
-            other = min(formation.ready)
-            names = self._site.names([sender, other])
             self._fail(formation, f"{names} count different steps or parameters for one job")
+        elif ready.shape != first.shape:
+            self._fail(formation, f"{names} cut the job into different slices")
         elif len(formation.ready) == len(formation.members):
             self._commit(formation)
 
@@ -181,7 +184,7 @@ class Captain:
             f"{self._site.names(list(decision.machines))}"
             f" {'prepares' if len(decision.machines) == 1 else 'prepare'}",
             captain=self._site.me.key,
-            members=tuple(self._ring_member(key) for key in decision.machines),
+            members=tuple(self._site.ring_member(key) for key in decision.machines),
             step=job.record.checkpoint.step,
             began=job.record.checkpoint.step,
         )
@@ -199,8 +202,7 @@ class Captain:
         job = self._drop(formation)
         ready = formation.ready[formation.members[0]]
         members = tuple(
-            replace(self._ring_member(key), port=formation.ready[key].port)
-            for key in formation.members
+            self._site.ring_member(key, formation.ready[key].port) for key in formation.members
         )
         record = advance(
             job.record,
@@ -211,18 +213,6 @@ class Captain:
             parameters=ready.parameters,
         )
         self._site.registry.put(record)
-        for key in formation.members:
-            self._site.out.send(key, _commit_of(record))
-
-    def _repeat_commit(self, sender: MachineKey, ready: Ready) -> None:
-        """A member that asks again for what is committed has missed the COMMIT."""
-        job = self._site.registry.get(ready.job)
-        if job is None or job.record.state != "training":
-            return
-        if ring_of(job.record) == (ready.generation, self._site.me.key) and any(
-            member.key == sender for member in job.record.members
-        ):
-            self._site.out.send(sender, _commit_of(job.record))
 
     def _abandon(self, formation: Formation, reason: str, now: float, counted: bool) -> None:
         job = self._drop(formation)
@@ -277,11 +267,16 @@ class Captain:
                 job.record.job,
                 job.record.submitted_at,
                 job.spec.mesh.members_min,
-                min(job.spec.mesh.members_max, job.spec.training.batch),
+                job.most(),
             )
             for job in self._site.registry
             if job.record.state == "waiting"
         ]
+
+    def left_over(self, own: Machine) -> list[Machine]:
+        """Machines that no waiting job gets now: free for a job that trains."""
+        taken = {key for decision in self.decisions(own) for key in decision.machines}
+        return [m for m in self._machines(own) if m.available and m.key not in taken]
 
     def _machines(self, own: Machine) -> list[Machine]:
         """All living machines; one that a record places in a ring is taken, whatever it says."""
@@ -301,15 +296,3 @@ class Captain:
             else machine
             for machine in machines
         ]
-
-    def _ring_member(self, key: MachineKey) -> RingMember:
-        """A member before its bulk link is known: where its daemon listens."""
-        peer = self._site.peers.get(key)
-        if peer is None:
-            me = self._site.me
-            return RingMember(key, me.name, me.host, me.port)
-        return RingMember(key, peer.name, peer.ring_host(), peer.port)
-
-
-def _commit_of(record: JobRecord) -> Commit:
-    return Commit(record.job, record.generation, record.step, record.members)

@@ -13,7 +13,11 @@ states by a total order that every row of the table climbs, so it does not matte
 how often records arrive (a join semilattice; Shapiro et al. 2011, "Conflict-free replicated data
 types").
 
-    order = (cancelled, generation, rank of the state, step, captain, the rest as text)
+    order = (cancelled, generation, rank of the state, ring, step, captain, stalled, rest as text)
+
+Within one generation, which is one attempt, the ring may change many times while the job trains
+(`reform`): each new one is higher than the last. A ring that cannot be formed leaves the record in
+the state `training` with a sentence (`stall`), until the next one.
 
 The checkpoint is a lattice of its own beside it: a complete checkpoint stays true whatever became
 of the generation that wrote it, so the later one survives a merge with a later state. The end of a
@@ -32,7 +36,14 @@ from typing import Any
 
 from meshd.core.errors import LocalProtocolError, RemoteProtocolError, UsageError
 from meshd.core.jobspec import JobSpec, parse_json
-from meshd.core.messages import CarriedBlob, Checkpoint, JobRecord, SliceBlob
+from meshd.core.messages import (
+    CarriedBlob,
+    Checkpoint,
+    JobRecord,
+    RingMember,
+    RingName,
+    SliceBlob,
+)
 from meshd.core.text import one_line
 from meshd.core.types import BlobId, Generation, JobId, MachineKey, Step
 
@@ -109,9 +120,43 @@ def advance(record: JobRecord, event: str, reason: str, **changes: Any) -> JobRe
             "generation": Generation(record.generation + 1),
             "captain": MachineKey(""),
             "members": (),
+            "ring": NO_RING_NAME,
             "step": record.checkpoint.step,
         }
     return replace(record, state=state, reason=one_line(reason), **changes)
+
+
+STALLED = "stalled: "
+NO_RING_NAME = RingName(Generation(0), MachineKey(""))
+
+
+def reform(
+    record: JobRecord, ring: RingName, members: tuple[RingMember, ...], step: Step, reason: str
+) -> JobRecord:
+    """The same attempt in a new ring, which goes on from `step`.
+
+    Raises:
+        LocalProtocolError: the job does not train, or the ring is not a later one.
+    """
+    if record.state != "training" or ring <= record.ring:
+        raise LocalProtocolError(f"job {record.job[:8]}: {ring} cannot follow {record.ring}")
+    return replace(record, ring=ring, members=members, step=step, reason=one_line(reason))
+
+
+def stall(record: JobRecord, why: str) -> JobRecord:
+    """The same ring, whose members wait for what they need to go on.
+
+    Raises:
+        LocalProtocolError: the job does not train.
+    """
+    if record.state != "training":
+        raise LocalProtocolError(f"job {record.job[:8]} is {record.state}: cannot stall")
+    return replace(record, reason=one_line(f"{STALLED}{why}"))
+
+
+def is_stalled(record: JobRecord) -> bool:
+    """Whether a job that trains waits for what its ring needs."""
+    return record.state == "training" and record.reason.startswith(STALLED)
 
 
 def onward(step: Step) -> str:
@@ -143,7 +188,7 @@ def captain_order(job: JobId, key: MachineKey) -> bytes:
 class Order:
     """The total order of states of one job, as a sort key of plain values."""
 
-    key: tuple[bool, int, int, int, int, str]
+    key: tuple[bool, int, int, RingName, int, int, bool, str]
 
 
 def order(record: JobRecord) -> Order:
@@ -160,8 +205,10 @@ def order(record: JobRecord) -> Order:
             record.state == "cancelled",
             record.generation,
             RANK[record.state],
+            record.ring,
             record.step,
             captain,
+            record.reason.startswith(STALLED),
             rest,
         )
     )
@@ -246,6 +293,8 @@ def _check_lists(record: JobRecord) -> None:
         raise _bad(record, "too many members, or one twice")
     if bool(record.captain) != bool(members) and record.state in RUNNING:
         raise _bad(record, "a ring without captain or members")
+    if bool(record.ring.generation) != bool(record.ring.captain):
+        raise _bad(record, "a ring without its captain or its number")
     if len(record.results) > MAX_MEMBERS or len(record.checkpoint.carried) > MAX_MEMBERS:
         raise _bad(record, "too many results or carried errors")
     if not whole(record.checkpoint.slices):

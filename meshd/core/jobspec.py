@@ -61,8 +61,18 @@ class TrainingSpec:
 class ExchangeSpec:
     """[exchange]: what crosses the ring."""
 
-    kind: str = choice("votes", "float32", about="votes: bit planes; float32: the reference")
+    kind: str = choice(
+        "votes",
+        "direct",
+        "onebit",
+        "float32",
+        about="votes: bit planes by ring; direct: straight to owners; onebit: a bit a hop;"
+        " float32: the reference",
+    )
     gamma: int = bounded(64, 64, 65_536, "elements of a gradient segment that share one scale")
+    local_steps: int = bounded(
+        1, 1, 1024, "batches that members train on their own between two exchanges"
+    )
 
 
 @dataclass(frozen=True)
@@ -72,6 +82,11 @@ class MeshSpec:
     members_min: int = bounded(1, 1, 256, "the job waits for so many machines")
     members_max: int = bounded(8, 1, 256, "no more than so many machines take part")
     copies: int = bounded(2, 1, 256, "members that hold each slice's state, if so many take part")
+    shares: str = choice(
+        "measured",
+        "equal",
+        about="parts of a batch: by each member's measured speed; or alike, so that a run repeats",
+    )
 
 
 @dataclass(frozen=True)
@@ -184,6 +199,11 @@ def _refuse_contradictions(spec: JobSpec) -> None:
         raise UsageError(
             f"job file: exchange.gamma {spec.exchange.gamma} must be a multiple of 64, so that"
             " gradient segments are whole words"
+        )
+    if spec.exchange.local_steps > 1 and spec.exchange.kind == "float32":
+        raise UsageError(
+            f"job file: exchange.local_steps {spec.exchange.local_steps} is for exchanges in bits;"
+            ' with exchange.kind "float32" leave it out'
         )
     if mesh.members_min > mesh.members_max:
         raise UsageError(

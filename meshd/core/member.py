@@ -1,33 +1,32 @@
-"""This machine's part in one ring: from PROPOSE to the end of its worker. One job at a time.
+"""This machine's part in one attempt at a job: from PROPOSE to the end of its worker.
 
-    fetches --all blobs held--> starts --WorkerReady--> ready --COMMIT--> training --> finished
-       |                           |                      |                  |
-       +------- Refuse ------------+----------------------+       the job stops, with a sentence
-                                                                  that names machine and cause
+    fetches --all blobs held--> starts --WorkerReady--> ready --first plan--> training --> finished
+       |                           |                      |                     |
+       +------- Refuse ------------+----------------------+                  RingLeave
 
-A membership belongs to one ring (job, generation, captain). As soon as the job's record names
-another ring or an end, the membership is over and the worker is stopped: the record is the truth,
-whoever changed it. Nothing here has a deadline but the blame of a third machine (`BLAME_S`).
+One job at a time. A membership belongs to one attempt (job, generation, captain); the rings of that
+attempt come and go (`meshd.core.relay`). As soon as the job's record names another attempt or an
+end, the membership is over and the worker is stopped: the record is the truth, whoever changed it.
+A machine is asked to join while the job trains as it is asked when it forms; it then starts with
+nothing but the data. Nothing here has a deadline.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 from meshd.core.effects import (
     FetchBlob,
     LogJob,
-    StartRing,
     StartWorker,
     StopFetch,
     StopWorker,
 )
 from meshd.core.events import CheckpointSaved, ModelSaved, WorkerExited
 from meshd.core.job import advance, can
+from meshd.core.membership import Membership
 from meshd.core.messages import (
     Abort,
+    Checkpoint,
     CheckpointPart,
-    Commit,
     Finished,
     JobProgress,
     JobRecord,
@@ -36,7 +35,7 @@ from meshd.core.messages import (
     Propose,
     Ready,
     Refuse,
-    RingMember,
+    RingLeave,
     WorkerFailed,
     WorkerProgress,
     WorkerReady,
@@ -44,9 +43,10 @@ from meshd.core.messages import (
 from meshd.core.peers import HEARTBEAT_S, LOST_AFTER_S
 from meshd.core.registry import ring_of
 from meshd.core.site import Site
-from meshd.core.types import BlobId, Generation, JobId, MachineKey, Rank, Step
+from meshd.core.standing import Standing
+from meshd.core.types import BlobId, Generation, JobId, MachineKey, Step
 
-RESEND_S = 5.0  # as the captain's: READY and FINISHED until they are answered by COMMIT and `done`
+RESEND_S = 5.0  # as the captain's: READY and FINISHED until a plan and `done` answer them
 
 PROGRESS_S = 0.4  # a little less than the half second at which workers report, so that none is lost
 
@@ -54,58 +54,25 @@ UNHEARD_S = LOST_AFTER_S + 1.0
 """A machine that comes is heard by some a moment before the others; a member that does not hear
 another one for so long after it was asked never will: one of them does not trust the other."""
 
-BLAME_S = LOST_AFTER_S + 1.0
-"""A worker that blames another machine is believed only after this time: by then that machine
-either said itself what happened to its worker, or is lost. Both are better sentences."""
-
-
-@dataclass
-class Membership:
-    """This machine in one ring."""
-
-    job: JobId
-    name: str
-    generation: Generation
-    captain: MachineKey
-    step: Step
-    wanted: set[BlobId]
-    """Blobs that are not held yet."""
-    carried: BlobId
-    proposed: tuple[RingMember, ...]
-    asked_at: float
-    control_base: int
-    """The control links' byte counter when the membership began."""
-    said_at: float
-    stage: str = "fetches"
-    ring: tuple[RingMember, ...] = ()
-    ready: Ready | None = None
-    answered: bool = False
-    """READY was sent."""
-    finished: Finished | None = None
-    progress: JobProgress | None = None
-    progress_at: float = float("-inf")
-    pieces: dict[Step, frozenset[BlobId]] = field(default_factory=dict)
-    """Blobs of the last two checkpoints that this machine wrote."""
-    blame: tuple[float, str] | None = None
-    """(when to act on it, the sentence)."""
-
-    def ring_id(self) -> tuple[JobId, Generation, MachineKey]:
-        """What names the ring; a job's generation may have been proposed by two captains."""
-        return self.job, self.generation, self.captain
+DISMISSED_S = 0.5
+"""A worker that was dismissed gets so long to see its last frames off: on 100 Mbit/s, 6 MB."""
 
 
 class Member:
     """The one membership of this machine, if any."""
 
-    def __init__(self, site: Site) -> None:
+    def __init__(self, site: Site, standing: Standing) -> None:
         self._site = site
+        self._standing = standing
         self._bytes_before: dict[JobId, int] = {}
         """What earlier generations of a job sent from here, in this run of the daemon."""
         self.now: Membership | None = None
         self.distrust = ""
         """Why this machine can trust nobody at present; empty if it can."""
+        self.ending = ""
+        """Why this daemon ends; empty while it does not."""
         self._last: tuple[tuple[JobId, Generation, MachineKey], str] | None = None
-        """The ring whose membership ended last, and why."""
+        """The attempt whose membership ended last, and why."""
 
     def availability(self) -> tuple[bool, str]:
         """Whether this machine is free for a job, and the clause that completes its name."""
@@ -113,6 +80,8 @@ class Member:
             return False, self._site.me.unable
         if self.distrust:
             return False, f"cannot train: {self.distrust}"
+        if self.ending:
+            return False, self.ending
         if self.now is None:
             return True, "is free"
         verb = "trains" if self.now.stage in ("training", "finished") else "prepares"
@@ -125,7 +94,7 @@ class Member:
         return frozenset().union(*self.now.pieces.values())
 
     def why_not(self, record: JobRecord) -> str | None:
-        """Why this machine does not train a ring that it is a member of; None if it does."""
+        """Why this machine has no worker in an attempt that counts it in; None if it has."""
         ring = (record.job, *ring_of(record))
         if self.now is not None and self.now.ring_id() == ring:
             return None
@@ -136,18 +105,19 @@ class Member:
     # --- messages of the captain -----------------------------------------------------------------
 
     def on_propose(self, sender: MachineKey, propose: Propose, now: float) -> None:
-        """Prepare for a ring, or say why not."""
-        if self._of_ring(sender, propose.job, propose.generation):
-            if self.now is not None and self.now.answered:
-                self._say_ready(self.now, now)
-            return
+        """Prepare for an attempt, or to join one that trains; or say why not."""
         job = self._site.registry.get(propose.job)
-        if job is None or ring_of(job.record) != (propose.generation, sender):
+        if job is None or not self._may_ask(sender, propose, job.record):
             self._site.refused["other-generation"] += 1
             return
-        members = tuple(member.key for member in job.record.members)
-        known = job.record.state == "forming" and members == propose.members
-        if not known or self._site.me.key not in members:
+        if self.now is not None and self.now.ring_id() == (propose.job, *ring_of(job.record)):
+            if self.now.answered:
+                self._say_ready(self.now, now)
+            return
+        counted = [part.key for part in job.record.members]
+        joins = job.record.state == "training"  # counted in or not: it has no worker for it
+        forms = job.record.state == "forming" and tuple(counted) == propose.members
+        if not (joins or forms) or self._site.me.key not in propose.members:
             self._site.refused["not-a-member"] += 1
             return
         available, why = self.availability()
@@ -155,26 +125,23 @@ class Member:
             refusal = Refuse(propose.job, propose.generation, f"it {why}", False, busy=True)
             self._site.out.send(sender, refusal)
             return
-        self._prepare(job.record, job.spec.name, now)
+        self._prepare(job.record, job.spec.name, joins, now)
 
-    def on_commit(self, sender: MachineKey, commit: Commit, now: float) -> None:
-        """All are ready: start."""
-        member = self._of_ring(sender, commit.job, commit.generation)
-        if member is None or member.stage != "ready":
-            self._site.refused["other-generation"] += 1
-            return
-        keys = [part.key for part in commit.members]
-        if commit.step != member.step or keys.count(self._site.me.key) != 1:
-            self._refuse("the captain commits another step or ring than it proposed", False)
-            return
-        member.stage, member.ring, member.said_at = "training", commit.members, now
-        rank = Rank(keys.index(self._site.me.key))
-        self._site.out.add(StartRing(member.job, member.generation, commit.members, rank))
+    def _may_ask(self, sender: MachineKey, propose: Propose, record: JobRecord) -> bool:
+        """Who forms the attempt, or, while it trains, any of its members: one is captain."""
+        if record.state == "training" and sender != record.captain:
+            members = [part.key for part in record.members]
+            return record.generation == propose.generation and sender in members
+        return ring_of(record) == (propose.generation, sender)
 
     def on_abort(self, sender: MachineKey, abort: Abort) -> None:
-        """The captain gave this generation up before it was committed."""
-        member = self._of_ring(sender, abort.job, abort.generation)
-        if member is None or member.stage in ("training", "finished"):
+        """The captain gave this attempt up before it trained, or takes no more machines in."""
+        member = self.now
+        mine = member is not None and (member.job, member.generation) == (
+            abort.job,
+            abort.generation,
+        )
+        if not mine or member is None or sender != self._asker(member) or self._counted_in(member):
             self._site.refused["other-generation"] += 1
             return
         self._end(abort.reason)
@@ -208,7 +175,9 @@ class Member:
             return
         if isinstance(event, WorkerReady) and member.stage == "starts":
             member.stage, member.said_at = "ready", now
-            member.ready = Ready(job, generation, event.port, event.steps, event.parameters)
+            member.ready = Ready(
+                job, generation, event.port, event.steps, event.parameters, event.shape
+            )
             self._say_ready(member, now)
         elif isinstance(event, WorkerProgress):
             self._progress(member, event.progress, now)
@@ -217,22 +186,44 @@ class Member:
         elif isinstance(event, ModelSaved):
             self._finished(member, event, now)
         elif isinstance(event, WorkerFailed):
-            self._worker_failed(member, event, now)
-        elif isinstance(event, WorkerExited) and member.stage != "finished" and not member.blame:
+            self._over(f"the worker on {self._site.me.name} gave up: {event.reason}", event.fatal)
+        elif isinstance(event, WorkerExited) and member.stage == "finished":
+            member.exited = True
+        elif isinstance(event, WorkerExited):
             self._over(f"the worker on {self._site.me.name} {event.reason}", fatal=False)
 
-    def lost(self, key: MachineKey, why: str) -> None:
-        """Another machine is gone: a ring that needs it is over, and so is a job it forms."""
+    def dismissed(self) -> None:
+        """The ring goes on without our worker, which has handed over."""
         member = self.now
-        if member is None:
-            return
-        if any(part.key == key for part in member.ring):
-            self._stop_job(f"{self._site.name(key)} {why}")
-        elif member.stage not in ("training", "finished") and key == member.captain:
+        if member is not None:
+            why = f"{self._site.me.name} {member.leaves}" if member.leaves else "was left out"
+            self._end(why, DISMISSED_S)
+
+    def gone(self, sentence: str) -> None:
+        """Our worker cannot go on: the others hear it at once, and go on without it."""
+        member = self.now
+        job = self._site.registry.get(member.job) if member else None
+        self._end(sentence)
+        if job is not None:
+            self.say_gone(job.record, sentence)
+
+    def say_gone(self, record: JobRecord, why: str, *keys: MachineKey) -> None:
+        """All members (or these machines) hear that this one has no worker any more: which of them
+        is captain, and whether that one is alive, is not for us to know."""
+        message = RingLeave(record.job, record.generation, True, why)
+        for key in keys or [part.key for part in record.members]:
+            self._site.out.send(key, message)
+
+    def lost(self, key: MachineKey, why: str) -> None:
+        """Another machine is gone, and with it what it forms. A ring is its captain's business."""
+        member = self.now
+        job = self._site.registry.get(member.job) if member else None
+        forming = job is not None and job.record.state == "forming"
+        if member is not None and forming and key == member.captain:
             self._end(f"{self._site.name(key)}, which forms the ring, {why}")
 
     def changed(self, record: JobRecord) -> None:
-        """The job's record changed: the membership lives only while the record names its ring."""
+        """The job's record changed: the membership lives only while it names this attempt."""
         member = self.now
         if member is None or member.job != record.job:
             return
@@ -242,71 +233,86 @@ class Member:
             return
         for step in [step for step in member.pieces if step < record.checkpoint.step]:
             del member.pieces[step]
+        if member.finished is not None and record.members[0].key != member.told:
+            self._say_finished(member, member.said_at)
 
     def leave(self, why: str) -> None:
-        """This daemon ends, or may not go on."""
-        member = self.now
-        if member is not None and member.stage in ("training", "finished"):
-            self._stop_job(f"{self._site.me.name} {why}")
-        elif member is not None:
-            self._refuse(why, fatal=False)
-
-    def handle_timer(self, now: float) -> None:
-        """Repeat what a broken link may have swallowed; act on a blame."""
+        """This daemon ends, and its worker has nobody to hand over to, or nothing."""
         member = self.now
         if member is None:
             return
-        if member.blame and now >= member.blame[0]:
-            self._stop_job(member.blame[1])
+        if self._counted_in(member):
+            self.gone(f"{self._site.me.name} {why}")
+        else:
+            self._refuse(why, fatal=False)
+
+    def handle_timer(self, now: float) -> None:
+        """Repeat what a broken link may have swallowed; a machine that a ring was formed without
+        says again that it is ready."""
+        member = self.now
+        if member is None:
             return
-        if member.stage == "ready" and now >= self._ready_at(member):
+        if self._waits(member) and now >= self._ready_at(member):
             self._say_ready(member, now)
-        elif member.stage == "finished" and member.finished and now - member.said_at >= RESEND_S:
-            member.said_at = now
-            self._site.out.send(member.ring[0].key, member.finished)
+        elif member.stage == "finished" and now - member.said_at >= RESEND_S:
+            self._say_finished(member, now)
 
     def next_timer(self) -> float:
         """When there is something to do without any input."""
         member = self.now
         if member is None:
             return float("inf")
-        times = [member.blame[0]] if member.blame else []
-        if member.stage == "ready":
-            times.append(self._ready_at(member))
-        elif member.stage == "finished":
-            times.append(member.said_at + RESEND_S)
-        return min(times, default=float("inf"))
+        if self._waits(member):
+            return self._ready_at(member)
+        return member.said_at + RESEND_S if member.stage == "finished" else float("inf")
 
     # --- steps -----------------------------------------------------------------------------------
 
-    def _of_ring(
-        self, captain: MachineKey, job: JobId, generation: Generation
-    ) -> Membership | None:
-        member = self.now
-        if member is not None and member.ring_id() == (job, generation, captain):
-            return member
-        return None
+    def _counted_in(self, member: Membership) -> bool:
+        """Whether the job trains and its record has this machine among the members."""
+        job = self._site.registry.get(member.job)
+        return (
+            job is not None
+            and job.record.state == "training"
+            and any(part.key == self._site.me.key for part in job.record.members)
+        )
 
-    def _prepare(self, record: JobRecord, name: str, now: float) -> None:
-        """Ask for the blobs: the data, every slice of the checkpoint, our own carried error."""
-        own = [part.blob for part in record.checkpoint.carried if part.key == self._site.me.key]
+    def _waits(self, member: Membership) -> bool:
+        """Whether this machine is ready for a ring that it is not in yet, or no more."""
+        if member.stage == "training" and member.leaves_at is None:
+            return not self._counted_in(member)
+        return member.stage == "ready"
+
+    def _asker(self, member: Membership) -> MachineKey | None:
+        """Who waits for our READY: who forms the attempt, or the captain of its ring."""
+        job = self._site.registry.get(member.job)
+        if job is None or job.record.state != "training":
+            return member.captain
+        return self._standing.captain_of(job.record)
+
+    def _prepare(self, record: JobRecord, name: str, joins: bool, now: float) -> None:
+        """Ask for the blobs: the data, every slice of the checkpoint, our own carried error; who
+        joins gets all but the data from the ring."""
+        checkpoint = Checkpoint(Step(0), (), ()) if joins else record.checkpoint
+        own = [part.blob for part in checkpoint.carried if part.key == self._site.me.key]
         carried = own[0] if own else BlobId("")
-        slices = {part.blob for part in record.checkpoint.slices}
+        slices = {part.blob for part in checkpoint.slices}
         self.now = Membership(
             job=record.job,
             name=name,
             generation=record.generation,
             captain=record.captain,
-            step=record.checkpoint.step,
+            step=checkpoint.step,
             wanted={record.data, *slices, *own},
             carried=carried,
             proposed=record.members,
             asked_at=now,
             control_base=self._site.control_bytes,
             said_at=now,
+            joins=joins,
         )
-        if record.checkpoint.step and not carried:
-            text = f"no carried error of step {record.checkpoint.step} was saved for this machine:"
+        if checkpoint.step and not carried:
+            text = f"no carried error of step {checkpoint.step} was saved for this machine:"
             self._site.out.add(LogJob(record.job, f"{text} it starts from zero"))
         peers = self._site.peers.alive()
         first = [key for key in peers if key == record.submitter]
@@ -329,14 +335,16 @@ class Member:
                 job.record.spec,
                 job.record.data,
                 member.step,
-                job.record.checkpoint.slices,
+                () if member.joins else job.record.checkpoint.slices,
                 member.carried,
+                member.joins,
             )
         )
 
     def _ready_at(self, member: Membership) -> float:
         """When to say READY (again), or to look again for a member that is not heard."""
-        return member.said_at + (RESEND_S if member.answered else HEARTBEAT_S)
+        resend = RESEND_S if member.answered and member.stage == "ready" else HEARTBEAT_S
+        return member.said_at + resend
 
     def _say_ready(self, member: Membership, now: float) -> None:
         """READY, or why not: a ring needs a link from each machine to the next one, and that
@@ -345,9 +353,11 @@ class Member:
             return
         member.said_at = now
         unheard = [part for part in member.proposed if not self._site.here(part.key)]
-        if not unheard:
+        asker = self._asker(member)
+        if member.answered or not unheard:
             member.answered = True
-            self._site.out.send(member.captain, member.ready)
+            if asker is not None:
+                self._site.out.send(asker, member.ready)
         elif now - member.asked_at >= UNHEARD_S:
             trusted = all(part.key in self._site.peers for part in unheard)
             verb = "hear" if trusted else "trust"
@@ -389,8 +399,9 @@ class Member:
             saved.carried,
             saved.slice_count,
         )
-        if member.ring:
-            self._site.out.send(member.ring[0].key, part)
+        job = self._site.registry.get(member.job)
+        if job is not None and job.record.members:
+            self._site.out.send(job.record.members[0].key, part)
 
     def _finished(self, member: Membership, saved: ModelSaved, now: float) -> None:
         job = self._site.registry.get(member.job)
@@ -412,24 +423,21 @@ class Member:
         self._site.out.send_all(
             self._site.peers.alive(), Progress(member.job, member.generation, progress)
         )
-        self._site.out.send(member.ring[0].key, member.finished)
+        self._say_finished(member, now)
 
-    def _worker_failed(self, member: Membership, failed: WorkerFailed, now: float) -> None:
-        sentence = f"the worker on {self._site.me.name} gave up: {failed.reason}"
-        blamed = MachineKey(failed.blames)
-        known = any(part.key == blamed for part in member.ring)
-        if known and blamed != self._site.me.key and not failed.fatal:
-            member.blame = (now + BLAME_S, f"{sentence} ({self._site.name(blamed)} is to blame)")
-        else:
-            self._over(sentence, failed.fatal)
+    def _say_finished(self, member: Membership, now: float) -> None:
+        """The first of the present members collects the results."""
+        job = self._site.registry.get(member.job)
+        if member.finished is not None and job is not None and job.record.members:
+            member.said_at, member.told = now, job.record.members[0].key
+            self._site.out.send(member.told, member.finished)
 
     def _over(self, sentence: str, fatal: bool) -> None:
-        """Our worker cannot go on: before the commit the captain hears it, after it everyone."""
+        """Our worker cannot go on: before the job trains the captain hears it, then everyone."""
         member = self.now
-        if member is None or member.stage not in ("training", "finished"):
+        if member is None or not self._counted_in(member):
             self._refuse(sentence, fatal)
-            return
-        if fatal:
+        elif fatal:
             job = self._site.registry.get(member.job)
             self._end(sentence)
             if job is not None and can(job.record, "fail"):
@@ -437,26 +445,18 @@ class Member:
         else:
             if member.progress is not None:
                 sentence = f"{sentence} at step {member.progress.step}"
-            self._stop_job(sentence)
-
-    def _stop_job(self, sentence: str) -> None:
-        """Stop the committed job of this membership for everyone; the checkpoint stays."""
-        member = self.now
-        job = self._site.registry.get(member.job) if member else None
-        self._end(sentence)
-        if job is not None and can(job.record, "stop"):
-            hint = self._site.resume_hint(job.record, job.spec.name)
-            stopped = advance(job.record, "stop", f"{sentence}; {hint}", step=Step(job.step()))
-            self._site.registry.put(stopped)
+            self.gone(sentence)
 
     def _refuse(self, reason: str, fatal: bool) -> None:
         member = self.now
         if member is not None:
+            asker = self._asker(member)
             self._end(reason)
             refusal = Refuse(member.job, member.generation, reason, fatal)
-            self._site.out.send(member.captain, refusal)
+            if asker is not None:
+                self._site.out.send(asker, refusal)
 
-    def _end(self, reason: str) -> None:
+    def _end(self, reason: str, grace_s: float = 0.0) -> None:
         """Forget the membership and take back what was asked for it."""
         member, self.now = self.now, None
         if member is None:
@@ -465,6 +465,6 @@ class Member:
         for blob in sorted(member.wanted):
             self._site.out.add(StopFetch(blob))
         if member.stage != "fetches":
-            self._site.out.add(StopWorker(member.job, member.generation, reason))
+            self._site.out.add(StopWorker(member.job, member.generation, reason, grace_s))
         worker_bytes = member.progress.bytes_sent if member.progress else 0
         self._bytes_before[member.job] = self._counted(member, worker_bytes)

@@ -1,8 +1,8 @@
 """One frozen dataclass for each message; `proto/messages.toml` is the contract they are tested on.
 
 Numbers and limits live in the contract and in `meshd/wire`; this file says what a message means.
-Three families: machine to machine over control links (1..99), daemon and its worker over an
-inherited socket pair (100..149), and command line to daemon over the local socket (150..199).
+Three families: machine to machine over control links (1..99), daemon and worker over a socket pair
+(100..149), command line to daemon (150..199). 19..23, captain and workers, go over the first two.
 """
 
 from __future__ import annotations
@@ -22,6 +22,54 @@ class RingMember:
     name: str
     host: str
     port: int
+
+
+@dataclass(frozen=True, order=True)
+class RingName:
+    """Names one ring of an attempt; the higher one counts. `salt`: of the captain's process."""
+
+    generation: Generation
+    captain: MachineKey
+    salt: int = 0
+
+
+@dataclass(frozen=True)
+class RingPast:
+    """A ring that committed steps, and the number of the first one, from 0."""
+
+    ring: RingName
+    step: Step
+
+
+@dataclass(frozen=True)
+class RingTransfer:
+    """What one machine sends another before a ring goes on (`meshd.core.ring.agreement.Cargo`).
+    index: a slice, or 0. donor, receiver: places in `RingPlan.machines`."""
+
+    cargo: int
+    index: int
+    donor: int
+    receiver: int
+
+
+@dataclass(frozen=True)
+class ThrownAway:
+    """Committed steps that a machine has to forget, since the others' history is another one."""
+
+    key: MachineKey
+    steps: int
+
+
+@dataclass(frozen=True)
+class RingShape:
+    """The job's slices as the captain needs them; see `meshd.core.ring.plan.Shape`. Bytes."""
+
+    sizes: tuple[int, ...] = ()
+    buckets: tuple[int, ...] = ()
+    weights: tuple[int, ...] = ()
+    copies: int = 1
+    statistics: bool = False
+    carries: bool = True
 
 
 @dataclass(frozen=True)
@@ -99,11 +147,13 @@ class JobRecord:
     checkpoint: Checkpoint = Checkpoint(Step(0), (), ())
     results: tuple[MemberResult, ...] = ()
     captain: MachineKey = MachineKey("")
-    """Who proposed this generation, empty while the job waits: the two together name a ring."""
+    """Who proposed this generation, empty while the job waits: the two together name an attempt."""
     parameters: int = 0
     """Trainable numbers of the network; 0 while unknown."""
     began: Step = Step(0)
     """The step from which this generation goes on: what it sends is compared from here on."""
+    ring: RingName = RingName(Generation(0), MachineKey(""))
+    """The attempt's highest ring that was decided; `members` are its members, in ring order."""
 
 
 # --- machine to machine (control links) ----------------------------------------------------------
@@ -148,12 +198,12 @@ class JobUpdate:
 
 @dataclass(frozen=True)
 class Propose:
-    """The captain asks a machine to prepare for a generation of a job's ring."""
+    """The captain asks a machine to prepare for a generation of a job, or to join one."""
 
     job: JobId
     generation: Generation
     members: tuple[MachineKey, ...]
-    """In ring order."""
+    """In ring order; where the job trains already, this machine is none of the record's."""
 
 
 @dataclass(frozen=True)
@@ -165,6 +215,7 @@ class Ready:
     port: int
     steps: int
     parameters: int = 0
+    shape: RingShape = RingShape()
 
 
 @dataclass(frozen=True)
@@ -180,18 +231,8 @@ class Refuse:
 
 
 @dataclass(frozen=True)
-class Commit:
-    """All proposed members are ready: start from `step`."""
-
-    job: JobId
-    generation: Generation
-    step: Step
-    members: tuple[RingMember, ...]
-
-
-@dataclass(frozen=True)
 class Abort:
-    """This generation is over. `lost`: the member that ended it, or empty."""
+    """This generation is over, before it trained. `lost`: who ended it, or empty."""
 
     job: JobId
     generation: Generation
@@ -228,6 +269,79 @@ class Finished:
     job: JobId
     generation: Generation
     result: MemberResult
+
+
+@dataclass(frozen=True)
+class RingProposal:
+    """Captain to member, and on to its worker: stop for this ring, and say what you have."""
+
+    job: JobId
+    generation: Generation
+    ring: RingName
+    members: tuple[MachineKey, ...]
+
+
+@dataclass(frozen=True)
+class RingAck:
+    """A worker's answer, for the captain that asked (`to`); see `meshd.core.ring.agreement.Ack`."""
+
+    job: JobId
+    generation: Generation
+    ring: RingName
+    step: int
+    history: tuple[RingPast, ...]
+    running: RingName
+    held: tuple[int, ...]
+    going: tuple[int, ...]
+    speed: float
+    leaving: bool
+    waits: bool
+    past: tuple[MachineKey, ...]
+    to: MachineKey
+
+
+@dataclass(frozen=True)
+class RingPlan:
+    """Captain to member, and on to its worker: a new ring (`meshd.core.ring.agreement.Plan`)."""
+
+    job: JobId
+    generation: Generation
+    ring: RingName
+    members: tuple[RingMember, ...]
+    """In ring order, and where their bulk links listen."""
+    machines: tuple[MachineKey, ...]
+    """The members, then those that leave and still send something."""
+    step: Step
+    history: tuple[RingPast, ...]
+    owners: tuple[Rank, ...]
+    """Of each slice."""
+    copies: int
+    shared: tuple[int, ...]
+    weights: tuple[float, ...]
+    transfers: tuple[RingTransfer, ...]
+    thrown_away: tuple[ThrownAway, ...]
+
+
+@dataclass(frozen=True)
+class RingComplaint:
+    """A worker says, for the captain, that its ring cannot go on. `about`: a member, or empty."""
+
+    job: JobId
+    generation: Generation
+    ring: RingName
+    about: MachineKey
+    why: str
+
+
+@dataclass(frozen=True)
+class RingLeave:
+    """A member's daemon to the captain: its worker is gone, or (not `gone`) wants to hand over and
+    go. A daemon to its worker: hand over and go."""
+
+    job: JobId
+    generation: Generation
+    gone: bool
+    why: str
 
 
 @dataclass(frozen=True)
@@ -303,6 +417,8 @@ class WorkerPlan:
     """All slices of the checkpoint at `step`; empty at step 0."""
     carried_path: str
     """This member's carried error at `step`; empty: zeros."""
+    joins: bool = False
+    """Start with nothing: the state comes from the ring."""
 
 
 @dataclass(frozen=True)
@@ -313,14 +429,7 @@ class WorkerReady:
     port: int
     steps: int
     parameters: int = 0
-
-
-@dataclass(frozen=True)
-class RingStart:
-    """Daemon to worker: the committed ring; connect to the successor and train."""
-
-    members: tuple[RingMember, ...]
-    rank: Rank
+    shape: RingShape = RingShape()
 
 
 @dataclass(frozen=True)
@@ -357,6 +466,11 @@ class WorkerFailed:
     reason: str
     fatal: bool
     blames: str = ""
+
+
+@dataclass(frozen=True)
+class WorkerDismissed:
+    """Worker to daemon: the new ring is without it, and it has handed over; it exits with 0."""
 
 
 # --- command line to daemon (local socket) -------------------------------------------------------

@@ -22,12 +22,11 @@ from meshd.core.collector import Collector
 from meshd.core.effects import Connect, Disconnect, Effect, Note, Outbox, PinBlobs
 from meshd.core.errors import UsageError
 from meshd.core.formation import Captain
-from meshd.core.job import FINAL, advance, can, new_record
+from meshd.core.job import FINAL, advance, can, is_stalled, new_record
 from meshd.core.member import Member
 from meshd.core.messages import (
     Abort,
     CheckpointPart,
-    Commit,
     Finished,
     Goodbye,
     Heartbeat,
@@ -38,16 +37,25 @@ from meshd.core.messages import (
     Propose,
     Ready,
     Refuse,
+    RingAck,
+    RingComplaint,
+    RingLeave,
+    RingPlan,
+    RingProposal,
 )
 from meshd.core.peers import HEARTBEAT_S, HELLO_ANSWER_S, Peer, Peers
 from meshd.core.pins import cached, pins
 from meshd.core.registry import Job, Registry
+from meshd.core.relay import Relay
+from meshd.core.rings import Rings
 from meshd.core.scheduler import Machine
 from meshd.core.site import Identity, Site
+from meshd.core.standing import Standing
 from meshd.core.text import one_line
 from meshd.core.types import BlobId, Generation, JobId, MachineKey
 
 REFRESH_S = 10.0  # captain and submitter repeat unfinished records: lost updates heal
+LINK_BACK_S = 0.3  # libzmq tries again after 0.2 s: a peer that lives is back by then
 ASLEEP_S = 2.0  # a timer so late: this process did not run, the others did not die
 
 
@@ -59,24 +67,34 @@ class Node:
         peers = Peers(me.key)
         self.site = Site(me, peers, Registry(peers, out), out)
         self.captain = Captain(self.site, now)
-        self.member = Member(self.site)
+        self.standing = Standing(self.site)
+        self.member = Member(self.site, self.standing)
+        self.relay = Relay(self.site, self.member, self.standing)
+        self.rings = Rings(self.site, self.member, self.standing)
         self._collector = Collector(self.site)
         self._beat_at = now
         self._refresh_at = now + REFRESH_S
         self._sequence = 0
         self._told: tuple[bool, str] = (False, "")
+        self._left = False
+        self._broken: dict[MachineKey, float] = {}
+        """Machines whose links broke, and when that counts."""
         self._pinned: tuple[frozenset[BlobId], frozenset[BlobId]] | None = None
         self._handlers: dict[type, Callable[[MachineKey, Any, float], None]] = {
             Goodbye: self._on_goodbye,
             JobUpdate: lambda sender, m, now: self.site.registry.absorb(m.record, sender),
             Propose: self.member.on_propose,
-            Ready: self.captain.on_ready,
-            Refuse: self.captain.on_refuse,
-            Commit: self.member.on_commit,
+            Ready: self._on_ready,
+            Refuse: self._on_refuse,
             Abort: lambda sender, m, now: self.member.on_abort(sender, m),
             Progress: self._on_progress,
             CheckpointPart: lambda sender, m, now: self._collector.on_part(sender, m),
             Finished: lambda sender, m, now: self._collector.on_finished(sender, m),
+            RingProposal: lambda sender, m, now: self.relay.on_proposal(sender, m),
+            RingAck: self.rings.on_ack,
+            RingPlan: lambda sender, m, now: self.relay.on_plan(sender, m),
+            RingComplaint: self.rings.on_complaint,
+            RingLeave: self.rings.on_leave,
         }
 
     # --- inputs ----------------------------------------------------------------------------------
@@ -86,7 +104,7 @@ class Node:
         for record in records:
             self.site.registry.restore(record)
         for job in self.site.registry:
-            self._stop_if_forgotten(job.record)
+            self.relay.changed(job.record)
         self._settle(now)
 
     def roster(self, roster: Mapping[MachineKey, str], now: float, trouble: str = "") -> None:
@@ -144,9 +162,18 @@ class Node:
             self._lost(key, "cannot be reached any more", now)
         self._settle(now)
 
+    def link(self, key: MachineKey, is_up: bool, now: float) -> None:
+        """Our control link to a machine came up, or broke. To a ring a member whose link does not
+        come back soon is lost; whether the machine is, the heartbeats say."""
+        if is_up:
+            self._broken.pop(key, None)
+        elif self.site.here(key):
+            self._broken.setdefault(key, now + LINK_BACK_S)
+        self._settle(now)
+
     def worker_event(self, job: JobId, generation: Generation, event: object, now: float) -> None:
         """What our worker said or suffered; see `meshd.core.events`."""
-        self.member.worker_event(job, generation, event, now)
+        self.relay.worker_event(job, generation, event, now)
         self._settle(now)
 
     def blob_held(self, blob: BlobId, now: float) -> None:
@@ -195,15 +222,18 @@ class Node:
         return self._known(job_id).record
 
     def resume(self, job_id: JobId, now: float) -> JobRecord:
-        """Let a stopped job wait for its next ring.
+        """Let a stopped job wait for its next attempt; one whose ring has stalled, or has nobody
+        left who is seen from here, is stopped first.
 
         Raises:
-            UsageError: it is not stopped.
+            UsageError: it goes on by itself, or is over.
         """
         job = self._known(job_id)
         record = job.record
-        if record.state == "training" and not any(self.site.here(m.key) for m in record.members):
-            record = advance(record, "stop", "none of its machines is here any more")
+        if record.state == "training" and (
+            is_stalled(record) or self.standing.captain_of(record) is None
+        ):
+            record = advance(record, "stop", f"given up on {self.site.me.name}: {record.reason}")
             self.site.registry.put(record)
         if not can(record, "resume"):
             raise UsageError(
@@ -215,10 +245,18 @@ class Node:
         return self._known(job_id).record
 
     def leave(self, why: str, now: float) -> None:
-        """The daemon ends in good order: stop what runs here, and say goodbye."""
-        self.member.leave(why)
+        """The daemon ends in good order: hand over what runs here, then say goodbye. `left` is true
+        when that is done, at most `LEAVE_S` later."""
+        self.member.ending = why
+        self.relay.leave(why, now)
+        if self.member.now is not None and self.member.now.leaves_at is None:
+            self.member.leave(why)
         self._settle(now)
-        self.site.out.send_all(self.site.peers.alive(), Goodbye(why))
+
+    @property
+    def left(self) -> bool:
+        """Whether this machine has said goodbye."""
+        return self._left
 
     # --- time ------------------------------------------------------------------------------------
 
@@ -229,6 +267,9 @@ class Node:
             self.site.peers.forgive(late)
         for peer in self.site.peers.expire(now):
             self._lost(peer.key, "was lost: not heard for 3 s", now)
+        for key in [key for key, at in self._broken.items() if now >= at]:
+            del self._broken[key]
+            self.rings.lost(key, "broke its links", now)
         if now >= self._beat_at:
             self._beat_at = now + HEARTBEAT_S
             self._sequence += 1
@@ -242,6 +283,8 @@ class Node:
             self._refresh()
         self.captain.handle_timer(now)
         self.member.handle_timer(now)
+        self.relay.handle_timer(now)
+        self.rings.handle_timer(now)
         self._settle(now)
 
     def next_timer(self, now: float) -> float:
@@ -252,6 +295,9 @@ class Node:
             self.site.peers.next_expiry(),
             self.captain.next_timer(now),
             self.member.next_timer(),
+            self.relay.next_timer(),
+            self.rings.next_timer(now),
+            min(self._broken.values(), default=float("inf")),
         )
 
     def drain(self) -> list[Effect]:
@@ -288,6 +334,19 @@ class Node:
         if self.site.peers.leave(sender):
             self._lost(sender, f"left ({goodbye.reason[:200]})", now)
 
+    def _on_ready(self, sender: MachineKey, ready: Ready, now: float) -> None:
+        job = self.site.registry.get(ready.job)
+        if job is not None and job.record.state == "training":
+            self.rings.on_ready(sender, ready, now)
+        else:
+            self.captain.on_ready(sender, ready, now)
+
+    def _on_refuse(self, sender: MachineKey, refuse: Refuse, now: float) -> None:
+        if self.rings.leads(refuse.job):
+            self.rings.on_refuse(sender, refuse, now)
+        else:
+            self.captain.on_refuse(sender, refuse, now)
+
     def _on_progress(self, sender: MachineKey, message: Progress, now: float) -> None:
         job = self.site.registry.get(message.job)
         if job is None or job.record.generation != message.generation:
@@ -305,9 +364,10 @@ class Node:
             self.site.out.add(Note(f"{peer.name} is here ({peer.host}:{peer.port})"))
         for job in self.site.registry:
             self.site.out.send(peer.key, JobUpdate(job.record))
+        self.relay.welcome(peer.key)
 
     def _say_hello(self, peer: Peer | None, now: float) -> None:
-        if peer is None or not peer.linked:
+        if peer is None or not peer.linked or self._left:
             return
         me = self.site.me
         peer.said_hello = now
@@ -318,7 +378,7 @@ class Node:
         available, why = self.member.availability()
         self._sequence += 1
         beat = Heartbeat(self.site.me.boot, self._sequence, available, why)
-        if peer.linked:
+        if peer.linked and not self._left:  # it would be taken for a return
             self.site.out.send(peer.key, beat)
 
     def _beat(self, peer: Peer, now: float) -> None:
@@ -333,13 +393,15 @@ class Node:
             self.site.out.add(Note(f"{self.site.name(key)} {why}"))
         self.captain.lost(key, why, now)
         self.member.lost(key, why)
+        self.rings.lost(key, why, now)
 
     def _refresh(self) -> None:
         for job in self.site.registry:
             if job.record.state in FINAL or job.record.state == "stopped":
                 continue
             captain = self.captain.captain_of(job.record.job)
-            if self.site.me.key in (captain, job.record.submitter):
+            leads = self.rings.leads(job.record.job)
+            if leads or self.site.me.key in (captain, job.record.submitter):
                 self.site.out.send_all(self.site.peers.alive(), JobUpdate(job.record))
 
     def _known(self, job_id: JobId) -> Job:
@@ -347,19 +409,6 @@ class Node:
         if job is None:
             raise UsageError(f"no job {job_id[:8]}; `meshd status` lists them")
         return job
-
-    def _stop_if_forgotten(self, record: JobRecord) -> None:
-        """A record says that this machine trains, but it does not: its daemon has restarted."""
-        me = self.site.me
-        part = any(member.key == me.key for member in record.members)
-        if record.state != "training" or not part:
-            return
-        why = self.member.why_not(record)
-        if why is None:
-            return
-        job = self._known(record.job)
-        hint = self.site.resume_hint(record, job.spec.name)
-        self.site.registry.put(advance(record, "stop", f"{why}; {hint}"))
 
     def _settle(self, now: float) -> None:
         """Let every consequence of an input happen before the next input."""
@@ -372,9 +421,21 @@ class Node:
                 self._handlers[type(message)](self.site.me.key, message, now)
             else:
                 self.captain.consider(self.own_machine(), now)
+                self.rings.look(now)
+                self._invite(now)
                 if not registry.changed and not own:
                     break
         self._tell()
+        if self.member.ending and self.member.now is None and not self._left:
+            self._left = True
+            self.site.out.send_all(self.site.peers.alive(), Goodbye(self.member.ending))
+
+    def _invite(self, now: float) -> None:
+        """Free machines that no waiting job gets may join what trains."""
+        for job, room in self.rings.room():
+            if room > 0:
+                free = self.captain.left_over(self.own_machine())
+                self.rings.invitations.invite(job, room, free, now)
 
     def _record_changed(self, job_id: JobId, now: float) -> None:
         """Each part acts on the record as it is now; one that changes it again is heard again."""
@@ -382,7 +443,8 @@ class Node:
             self.member.changed,
             lambda record: self.captain.changed(record, now),
             self._collector.changed,
-            self._stop_if_forgotten,
+            self.relay.changed,
+            lambda record: self.rings.changed(record, now),
         ):
             job = self.site.registry.get(job_id)
             if job is not None:

@@ -38,6 +38,10 @@ class Job:
         """The furthest step that any member told."""
         return max([self.record.step, *(part.step for part in self.progress.values())])
 
+    def most(self) -> int:
+        """Members that the job can use at most."""
+        return min(self.spec.mesh.members_max, self.spec.training.batch)
+
     def told(self, sender: MachineKey, progress: JobProgress, now: float) -> None:
         """A member says how far it is."""
         if progress.step > self.step():
@@ -46,7 +50,7 @@ class Job:
 
 
 def ring_of(record: JobRecord) -> tuple[Generation, MachineKey]:
-    """What names a job's present ring."""
+    """What names a job's present attempt; its rings come and go within it."""
     return record.generation, record.captain
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from meshd.core.effects import Outbox
 from meshd.core.job import onward
-from meshd.core.messages import JobRecord
+from meshd.core.messages import JobRecord, RingMember
 from meshd.core.peers import Peers
 from meshd.core.registry import Registry
 from meshd.core.types import MachineKey
@@ -63,6 +63,13 @@ class Site:
     def alive(self) -> list[MachineKey]:
         """All living machines, this one among them."""
         return [self.me.key, *self.peers.alive()]
+
+    def ring_member(self, key: MachineKey, port: int = 0) -> RingMember:
+        """A member where its bulk link listens; without `port`, where its daemon does."""
+        peer = self.peers.get(key)
+        if peer is None:
+            return RingMember(key, self.me.name, self.me.host, port or self.me.port)
+        return RingMember(key, peer.name, peer.ring_host(), port or peer.port)
 
     def resume_hint(self, record: JobRecord, name: str) -> str:
         """The next command to type after a job stopped, and what it does."""

@@ -1,4 +1,4 @@
-"""How a job's parameters are cut, once, into slices, and who owns which.
+"""How a job's parameters are cut, once, into slices.
 
 The flat vector of a job lists the dense slices first and then the binary ones, each beginning at a
 multiple of gamma, so that a run of slices is one array to the kernels: bits pack into whole words
@@ -9,7 +9,8 @@ multiple of gamma, so that a run of slices is one array to the kernels: bits pac
                           ^ padding up to a multiple of gamma: never part of a scale, never an error
 
 A binary slice is whole rows of its matrix: segments of beta_w lie along a row, so a slice's scales
-are its own. Ownership moves in whole slices and each owner holds one contiguous run of them.
+are its own. Whole slices are owned and move (`ring/ownership.py`), and travel together by bucket
+(`ring/layout.py`).
 """
 
 from __future__ import annotations
@@ -82,16 +83,6 @@ class SliceMap:
         return sum(part.size for part in self.slices)
 
 
-@dataclass(frozen=True)
-class Region:
-    """What one member owns: slices [first, last) = elements [start, stop) of the flat vector."""
-
-    first: int
-    last: int
-    start: int
-    stop: int
-
-
 def cut_slices(tensors: Sequence[TensorShape], gamma: int) -> SliceMap:
     """Cut tensors into about SLICES_WANTED slices of about equal size.
 
@@ -113,32 +104,6 @@ def cut_slices(tensors: Sequence[TensorShape], gamma: int) -> SliceMap:
             slices.append(Slice(len(slices), tensor, start, stop, offset, padded))
             offset += padded
     return SliceMap(tuple(slices), gamma)
-
-
-def own_regions(slice_map: SliceMap, size: int) -> tuple[Region, ...]:
-    """Cut the flat vector into `size` contiguous runs of slices, one for each rank, nearly equal.
-
-    A slice goes to the rank in whose N-th of the flat vector its middle lies. A rank may own
-    nothing, in a large ring and a small network.
-
-    Raises:
-        ValueError: size < 1.
-    """
-    if size < 1:
-        raise ValueError(f"a ring has at least one member, not {size}")
-    total = slice_map.padded
-    counts = [0] * size
-    for part in slice_map.slices:
-        counts[min(size - 1, (2 * part.offset + part.padded) * size // (2 * total))] += 1
-    regions = []
-    first = 0
-    start = 0
-    for count in counts:
-        last = first + count
-        stop = start + sum(part.padded for part in slice_map.slices[first:last])
-        regions.append(Region(first, last, start, stop))
-        first, start = last, stop
-    return tuple(regions)
 
 
 def padding_ranges(slice_map: SliceMap) -> list[tuple[int, int]]:

@@ -7,6 +7,7 @@ the node takes over its records before the first message.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib.util
 import logging
 import signal
@@ -18,6 +19,7 @@ from typing import Any
 from meshd import __version__
 from meshd.core.errors import FailureError, MeshdError
 from meshd.core.node import Node
+from meshd.core.relay import LEAVE_S
 from meshd.core.site import Identity
 from meshd.core.types import MachineKey
 from meshd.daemon import clock
@@ -41,6 +43,10 @@ log = logging.getLogger(__name__)
 
 DEFAULT_PORT = 7419
 """One fixed port, so that a firewall needs one rule; not assigned by IANA."""
+
+
+LEAVE_MARGIN_S = 0.5
+"""Beyond `LEAVE_S`, for a machine that is busy: the daemon ends all the same."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +74,8 @@ class App:
         self._why = "was shut down"
         self._failure: MeshdError | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._driver: Driver | None = None
+        """Once it serves, until it ends."""
 
     async def run(self) -> None:
         """Run until SIGTERM or SIGINT.
@@ -83,12 +91,21 @@ class App:
         if self._failure is not None:
             raise self._failure
 
+    def _link_changed(self, key: MachineKey, is_up: bool) -> None:
+        """Later: it may be the driver itself that just opened the link."""
+        if self._driver is not None:
+            asyncio.get_running_loop().call_soon(self._tell_link, key, is_up)
+
+    def _tell_link(self, key: MachineKey, is_up: bool) -> None:
+        if self._driver is not None:
+            self._driver.link_changed(key, is_up)
+
     async def _run_in(self, state: StateFolder) -> None:
         options = self._options
         name = state.name(options.name)
         keys = load_or_create_keys(state.path)
         roster = RosterFile(state.path / ROSTER_FILE)
-        links = ControlLinks(keys, roster, options.host, options.port)
+        links = ControlLinks(keys, roster, options.host, options.port, self._link_changed)
         disk = Disk()
         await links.start()
         try:
@@ -151,6 +168,7 @@ class App:
             loop.add_signal_handler(number, self._ended.set)
         driver.on_defect = self._fail
         driver.start()
+        self._driver = driver
         self._spawn(driver.receive_messages())
         for peer in self._options.peers:
             driver.seen(peer)
@@ -196,12 +214,15 @@ class App:
         self._ended.set()
 
     async def _end(self, driver: Driver) -> None:
-        """Say goodbye while the links are up, then stop what runs."""
+        """Hand over and say goodbye while the links are up, then stop what runs. What failed once
+        fails again: then there is nothing to hand over with."""
+        with contextlib.suppress(Exception):
+            async with asyncio.timeout(LEAVE_S + LEAVE_MARGIN_S):
+                await driver.leave(self._why)
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        with driver.feeding() as now:
-            driver.node.leave(self._why, now)
+        self._driver = None
         await driver.close()
         await driver.supervisor.close()
         await driver.disk.flush()

@@ -20,7 +20,6 @@ from meshd.core.errors import LocalProtocolError, MeshdError
 from meshd.core.messages import (
     Abort,
     CheckpointPart,
-    Commit,
     Finished,
     Propose,
     Ready,
@@ -40,9 +39,9 @@ from meshd.net.roster import ROSTER_FILE, RosterFile
 
 log = logging.getLogger(__name__)
 
-MATTERS = (Propose, Ready, Refuse, Commit, Abort, CheckpointPart, Finished)
-"""Messages whose loss would leave a ring hanging: a link that does not take one counts as broken.
-All others are repeated anyway."""
+MATTERS = (Propose, Ready, Refuse, Abort, CheckpointPart, Finished)
+"""Messages whose loss would leave an attempt hanging: a link that does not take one counts as
+broken. All others are repeated anyway."""
 
 MAX_SIGHTINGS = 1024
 """Machines that were found but are not trusted yet; more on one LAN is a flood."""
@@ -70,6 +69,7 @@ class Driver:
         self._sightings: dict[MachineKey, Found] = {}
         self._fetches: dict[BlobId, asyncio.Task[None]] = {}
         self._timer: asyncio.TimerHandle | None = None
+        self._left = asyncio.Event()
         self._alive: frozenset[MachineKey] = frozenset()
         self._perform: dict[type, Callable[[Any], None]] = {
             fx.Send: self._send,
@@ -81,8 +81,8 @@ class Driver:
             fx.StopFetch: self._stop_fetch,
             fx.PinBlobs: lambda e: self.store.pin(e.blobs, e.cached),
             fx.StartWorker: lambda e: self.supervisor.start(e),
-            fx.StartRing: lambda e: self.supervisor.start_ring(e),
-            fx.StopWorker: lambda e: self.supervisor.stop(e.job, e.generation),
+            fx.TellWorker: lambda e: self.supervisor.tell(e),
+            fx.StopWorker: lambda e: self.supervisor.stop(e),
             fx.LogJob: lambda e: disk.later(state.append_log, e.job, e.text),
             fx.Note: lambda e: log.info("%s", e.text),
         }
@@ -129,6 +129,11 @@ class Driver:
         with self.feeding() as now:
             self.node.seen(found.key, found.host, found.port, now)
 
+    def link_changed(self, key: MachineKey, is_up: bool) -> None:
+        """A control link came up or broke."""
+        with self.feeding() as now:
+            self.node.link(key, is_up, now)
+
     def check_roster(self) -> None:
         """Take over the roster if it changed; a trouble with it is logged when it changes."""
         names, trouble = self._roster.names(), self._roster.trouble
@@ -155,6 +160,12 @@ class Driver:
         self.check_roster()
         self.on_timer()
 
+    async def leave(self, why: str) -> None:
+        """Hand over what trains here, while messages and time go on, and say goodbye."""
+        with self.feeding() as now:
+            self.node.leave(why, now)
+        await self._left.wait()
+
     async def close(self) -> None:
         """Stop the timer and the fetches."""
         if self._timer is not None:
@@ -171,6 +182,8 @@ class Driver:
             for effect in wanted:
                 self._perform[type(effect)](effect)
         self._tell_fetcher()
+        if self.node.left:
+            self._left.set()
         if self._timer is not None:
             self._timer.cancel()
         now = clock.now()

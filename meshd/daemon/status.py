@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
+from meshd.core.job import is_stalled
 from meshd.core.messages import JobProgress, JobRecord
 from meshd.core.node import Node
 from meshd.core.peers import Peer
@@ -104,6 +105,8 @@ def _job(node: Node, job: Job, waiting: dict[JobId, str], now: float) -> dict[st
         "state": record.state,
         "why": _why(node, job, waiting, now),
         "generation": record.generation,
+        "ring": record.ring.generation,
+        "stalled": is_stalled(record),
         "members": [_member(node, job, member.key, member.name) for member in record.members],
         "step": step,
         "steps": record.steps,
@@ -136,7 +139,7 @@ def _why(node: Node, job: Job, waiting: dict[JobId, str], now: float) -> str:
         sentence = waiting.get(record.job, record.reason)
         failed = record.reason if record.reason.startswith("the last ring") else ""
         return f"{sentence}; {failed}" if failed else sentence
-    if record.state in ("forming", "training"):
+    if record.state in ("forming", "training") and not is_stalled(record):
         gone = [member.name for member in record.members if not node.site.here(member.key)]
         if gone:
             return f"{record.reason}, but {', '.join(gone)} cannot be heard from here"

@@ -1,7 +1,8 @@
 """The one worker process of this machine: started with exec, heard, stopped, and seen to its end.
 
-    start --plan--> the worker says ready --ring--> it trains --> it exits, or is stopped
+    start --plan--> the worker says ready <--rings--> it trains --> it exits, or is stopped
     stop: its link is closed, at which it exits at once; after GRACE_S its process group is killed
+    stop with grace: it may first exit by itself, since its last frames are still on their way
 
 It has a session and a process group of its own (a Ctrl-C in the daemon's terminal is for the
 daemon), asks the kernel for SIGKILL when the daemon dies, and its stderr goes into the job's log.
@@ -18,18 +19,21 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from meshd.core.effects import StartRing, StartWorker
+from meshd.core.effects import StartWorker, StopWorker, TellWorker
 from meshd.core.errors import FailureError, MeshdError
 from meshd.core.events import CheckpointSaved, ModelSaved, WorkerEvent, WorkerExited
 from meshd.core.messages import (
-    RingStart,
+    RingAck,
+    RingComplaint,
     SliceBlob,
     SliceFile,
     WorkerCheckpoint,
+    WorkerDismissed,
     WorkerFailed,
     WorkerFinished,
     WorkerPlan,
@@ -47,6 +51,16 @@ GRACE_S = 3.0
 """A worker exits when its link closes; so long it may be inside one kernel or file operation."""
 
 MODULE = "meshd.worker"
+
+PLAIN = (
+    WorkerReady,
+    WorkerProgress,
+    WorkerFailed,
+    WorkerDismissed,
+    RingAck,
+    RingComplaint,
+)
+"""Messages of a worker that bring no files: the node hears them as they are."""
 
 OnEvent = Callable[[JobId, Generation, WorkerEvent], None]
 
@@ -72,7 +86,8 @@ class _Worker:
     link: DaemonEnd | None = None
     stopped: bool = False
     """We ended it: its exit is not news."""
-    inbox: asyncio.Queue[RingStart] = field(default_factory=asyncio.Queue)
+    inbox: asyncio.Queue[object] = field(default_factory=asyncio.Queue)
+    """What the captain says, in order."""
 
 
 class Supervisor:
@@ -102,31 +117,43 @@ class Supervisor:
         """Start the worker of a generation, after the one before is gone."""
         scratch = self._state.scratch / f"{effect.job}-{effect.generation}"
         self._worker = _Worker(effect.job, effect.generation, scratch)
-        task = asyncio.create_task(self._live(self._worker, effect))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._spawn(self._live(self._worker, effect))
 
-    def start_ring(self, effect: StartRing) -> None:
-        """Give the worker its ring."""
-        worker = self._worker
-        if worker is not None and (worker.job, worker.generation) == (
-            effect.job,
-            effect.generation,
-        ):
-            worker.inbox.put_nowait(RingStart(effect.members, effect.rank))
+    def tell(self, effect: TellWorker) -> None:
+        """Hand the worker of this generation a message of the ring, if it still runs."""
+        worker = self._of(effect.job, effect.generation)
+        if worker is not None:
+            worker.inbox.put_nowait(effect.message)
 
-    def stop(self, job: JobId, generation: Generation) -> None:
+    def stop(self, effect: StopWorker) -> None:
         """End the worker of this generation, if it still runs."""
-        worker = self._worker
-        if worker is not None and (worker.job, worker.generation) == (job, generation):
-            self._worker = None
+        worker = self._of(effect.job, effect.generation)
+        if worker is None:
+            return
+        self._worker = None
+        if effect.grace_s and worker.link is not None:
+            worker.stopped = True
+            self._spawn(self._end_later(worker, effect.grace_s))
+        else:
             self._end(worker)
 
     async def close(self) -> None:
-        """End the worker and wait until it is gone."""
+        """End the worker and wait until it is gone, and those that end by themselves."""
         if self._worker is not None:
-            self.stop(self._worker.job, self._worker.generation)
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+            worker, self._worker = self._worker, None
+            self._end(worker)
+        while self._tasks:
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _of(self, job: JobId, generation: Generation) -> _Worker | None:
+        worker = self._worker
+        same = worker is not None and (worker.job, worker.generation) == (job, generation)
+        return worker if same else None
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     # --- one worker ------------------------------------------------------------------------------
 
@@ -163,7 +190,7 @@ class Supervisor:
         await worker.link.send(plan)
         helpers = [
             asyncio.create_task(self._copy_stderr(worker)),
-            asyncio.create_task(self._send_ring(worker)),
+            asyncio.create_task(self._hand_on(worker)),
         ]
         try:
             await self._hear(worker)
@@ -196,6 +223,7 @@ class Supervisor:
                 SliceFile(part.slice, str(self._store.path(part.blob))) for part in effect.slices
             ),
             carried_path=carried,
+            joins=effect.joins,
         )
 
     async def _hear(self, worker: _Worker) -> None:
@@ -218,7 +246,7 @@ class Supervisor:
 
     async def _take(self, worker: _Worker, message: object) -> WorkerEvent | None:
         """A message as the node hears it: files become blobs."""
-        if isinstance(message, WorkerReady | WorkerProgress | WorkerFailed):
+        if isinstance(message, PLAIN):
             return message
         if isinstance(message, WorkerCheckpoint):
             return await self._take_checkpoint(worker, message)
@@ -252,10 +280,11 @@ class Supervisor:
         manifest = await asyncio.to_thread(seal, path)
         return await self._store.adopt(path, manifest)
 
-    async def _send_ring(self, worker: _Worker) -> None:
-        ring = await worker.inbox.get()
+    async def _hand_on(self, worker: _Worker) -> None:
+        """What the captain says, in order, for as long as the worker runs."""
         assert worker.link is not None  # noqa: S101 - set by `_run`
-        await worker.link.send(ring)
+        while True:
+            await worker.link.send(await worker.inbox.get())
 
     async def _copy_stderr(self, worker: _Worker) -> None:
         """Its words, line by line, into the job's log."""
@@ -284,9 +313,18 @@ class Supervisor:
         """Close its link: it exits at once, and `_hear` goes on to `_wait`."""
         worker.stopped = True
         if worker.link is not None:
-            task = asyncio.create_task(worker.link.close())
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._spawn(worker.link.close())
+
+    async def _end_later(self, worker: _Worker, grace_s: float) -> None:
+        """It said that it goes. After this time it has no say any more: a process that tears down
+        its libraries does not hear its link close."""
+        assert worker.process is not None  # noqa: S101 - it has spoken
+        try:
+            async with asyncio.timeout(grace_s):
+                await worker.process.wait()
+        except TimeoutError:
+            _kill_group(worker.process.pid)
+        self._end(worker)
 
     def _log(self, worker: _Worker, text: str) -> None:
         self._write_log(worker.job, text)

@@ -1,20 +1,23 @@
-"""Ring links of a worker: PULL for the predecessor, PUSH to the successor; blocking, one thread.
+"""Bulk links of a worker: one PULL that all members send to, one PUSH for each that we send to.
 
 A message is two frames: the header of `meshd.wire.bulk` and the payload, which is never copied in
-Python: it goes out from the caller's memory and comes in as a memoryview of libzmq's. Both links
-are CURVE; the listening one asks the roster, and takes frames only from the predecessor, known by
-the User-Id of its handshake. Everything else is counted by code and dropped.
+Python: it goes out from the caller's memory and comes in as a memoryview of libzmq's. All links are
+CURVE; the listening one asks the roster, and takes frames only from machines of the job's ring,
+known by the User-Id of their handshake. Everything else is counted by code and dropped.
 
-One thread uses a BulkLink; only `interrupt` may be called from another.
+One thread uses a BulkLinks; only `wake` may be called from another. A link that breaks is reported
+once: what was on it is lost, and libzmq would go on without it as if nothing had happened.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
-import threading
 import time
-from collections import Counter
+from collections import Counter, deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import Any
 
 import zmq
@@ -24,8 +27,7 @@ from meshd.core.errors import FailureError, LocalProtocolError, RemoteProtocolEr
 from meshd.core.messages import RingMember
 from meshd.core.types import MachineKey
 from meshd.net.counting import (
-    PING_BYTES,
-    PONG_BYTES,
+    Heartbeats,
     client_handshake_bytes,
     message_bytes,
     server_handshake_bytes,
@@ -44,17 +46,54 @@ from meshd.net.zap import ZapThread
 from meshd.wire.bulk import BULK_HEADER_BYTES, BulkHeader, pack, unpack
 from meshd.wire.limits import MAX_BULK_PAYLOAD_BYTES
 
-HIGH_WATER = 32
-"""Messages that wait on either side of a ring link. A member is at most one step ahead, so what
-waits is a step's chunks; more back-pressure would only move the waiting."""
+HIGH_WATER = 1024
+"""Messages that wait on either side of a link. A member is at most one step ahead, so what waits is
+a step's chunks or a newcomer's slices."""
+
+AT_ONCE = 64
+"""Messages that are read before what they bring about is sent."""
+
+COPIED_BYTES = 1 << 16
+"""Shorter payloads are copied: to lend libzmq their memory, and to be told when it is done, costs
+more (pyzmq's default, `zmq.COPY_THRESHOLD`)."""
 
 LINGER_MS = 2_000
-"""At an orderly end: time for the last chunks to reach the successor, which needs them to commit
-the last step."""
+"""At an orderly end: time for the last chunks to reach those who need them."""
+
+_EVENTS = zmq.Event.HANDSHAKE_FAILED_AUTH | zmq.Event.HANDSHAKE_SUCCEEDED | zmq.Event.DISCONNECTED
 
 
-class BulkLink:
-    """The two links of one ring member."""
+@dataclass(frozen=True)
+class Received:
+    """A message from a member; `payload`: a read-only view that keeps its memory alive."""
+
+    sender: MachineKey
+    header: BulkHeader
+    payload: memoryview
+
+
+@dataclass(frozen=True)
+class LinkLost:
+    """The link to a member broke, or was refused; `why` completes "desk-2 ..."."""
+
+    key: MachineKey
+    why: str
+
+
+@dataclass
+class _Peer:
+    """The link to one member."""
+
+    member: RingMember
+    push: zmq.Socket[bytes]
+    monitor: zmq.Socket[bytes]
+    up: bool = False
+    outbox: deque[tuple[bytes, memoryview]] = field(default_factory=deque)
+    """What found no room in libzmq yet."""
+
+
+class BulkLinks:
+    """All bulk links of one worker."""
 
     def __init__(self, keys: KeyPair, roster: RosterFile, host: str) -> None:
         """Start the authenticator and listen on a free port of `host`.
@@ -66,21 +105,22 @@ class BulkLink:
         """Dropped messages, by code."""
         self._keys = keys
         self._roster = roster
-        self._expected: MachineKey | None = None
-        self._interrupted = threading.Event()
+        self._expected: frozenset[MachineKey] = frozenset()
+        self._peers: dict[MachineKey, _Peer] = {}
         self._wake_here, self._wake_there = socket.socketpair()
+        self._wake_there.setblocking(False)
         self._sent = 0
-        self._successor_ups = 0  # handshakes with the successor that the monitor has told of
-        self._successor_since: float | None = None
-        self._predecessor_since: float | None = None
+        self._heard: set[MachineKey] = set()
+        self._heartbeats = Heartbeats(HEARTBEAT_MS / 1000)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._zap = ZapThread(self._context, roster.name_of)
         self._zap.start()
-        self._push: zmq.Socket[bytes] | None = None
-        self._monitor: zmq.Socket[bytes] | None = None
-        self._successor = ""
+        self._monitors = 0
         self._pull = self._context.socket(zmq.PULL)
         listening(self._pull, keys, host, HIGH_WATER, MAX_BULK_PAYLOAD_BYTES + 64)
+        self._poller = zmq.Poller()
+        self._poller.register(self._pull, zmq.POLLIN)
+        self._poller.register(self._wake_there, zmq.POLLIN)
         try:
             self._pull.bind(endpoint(host, 0))
         except zmq.ZMQError as error:
@@ -93,142 +133,147 @@ class BulkLink:
     @property
     def bytes_sent(self) -> int:
         """Bytes put on the wire by this side: messages, framing, CURVE, handshakes, heartbeats."""
-        now = time.monotonic()
-        total = self._sent
-        ups = max(self._successor_ups, self._successor_since is not None)
-        total += ups * client_handshake_bytes("PUSH")
-        total += (self._predecessor_since is not None) * server_handshake_bytes("PULL")
-        for since in (self._successor_since, self._predecessor_since):
-            if since is not None:
-                rounds = int((now - since) * 1000 / HEARTBEAT_MS)
-                total += rounds * (PING_BYTES + PONG_BYTES)
-        return total
+        return self._sent + self._heartbeats.bytes_sent(time.monotonic())
 
-    def connect(self, member: RingMember) -> None:
-        """Link to the successor. Returns at once; `send` waits until the link is up."""
-        if self._push is not None:
-            raise LocalProtocolError("a bulk link has one successor")
-        self._successor = f"{member.name} ({member.host}, port {member.port})"
-        self._push = self._context.socket(zmq.PUSH)
-        connecting(self._push, self._keys, member.key, HIGH_WATER)
-        self._push.ipv6 = is_ipv6(member.host)
-        events = zmq.Event.HANDSHAKE_FAILED_AUTH | zmq.Event.HANDSHAKE_SUCCEEDED
-        self._push.monitor("inproc://meshd.monitor.push", int(events))
-        self._monitor = self._context.socket(zmq.PAIR)
-        self._monitor.connect("inproc://meshd.monitor.push")
+    # --- who -------------------------------------------------------------------------------------
+
+    def expect(self, keys: Iterable[MachineKey]) -> None:
+        """Take messages from these machines only."""
+        self._expected = frozenset(keys)
+
+    def reach(self, members: Iterable[RingMember]) -> None:
+        """These are the members now, and where they listen: links to others are closed."""
+        wanted = {member.key: member for member in members}
+        for key, peer in list(self._peers.items()):
+            known = wanted.get(key)
+            if known is None or (known.host, known.port) != (peer.member.host, peer.member.port):
+                self._drop(key, LINGER_MS)
+        for key, member in wanted.items():
+            if key not in self._peers:
+                self._peers[key] = self._connect(member)
+
+    def _connect(self, member: RingMember) -> _Peer:
+        push = self._context.socket(zmq.PUSH)
+        connecting(push, self._keys, member.key, HIGH_WATER)
+        push.ipv6 = is_ipv6(member.host)
+        self._monitors += 1
+        name = f"inproc://meshd.monitor.{self._monitors}"
+        push.monitor(name, int(_EVENTS))
+        monitor = self._context.socket(zmq.PAIR)
+        monitor.connect(name)
+        self._poller.register(monitor, zmq.POLLIN)
         try:
-            self._push.connect(endpoint(member.host, member.port))
+            push.connect(endpoint(member.host, member.port))
         except zmq.ZMQError as error:
-            raise FailureError(f"{self._successor}: {os.strerror(error.errno or 0)}") from None
+            raise FailureError(f"{_named(member)}: {os.strerror(error.errno or 0)}") from None
+        return _Peer(member, push, monitor)
 
-    def expect(self, key: MachineKey) -> None:
-        """Take messages from this predecessor only."""
-        self._expected = key
+    def _drop(self, key: MachineKey, linger_ms: int) -> None:
+        peer = self._peers.pop(key)
+        self._heartbeats.down(("to", key), time.monotonic())
+        self._poller.unregister(peer.monitor)
+        if peer.outbox:
+            self._poller.unregister(peer.push)
+        peer.push.disable_monitor()
+        peer.monitor.close(linger=0)
+        peer.push.close(linger=linger_ms)
 
-    def send(
-        self, header: BulkHeader, payload: memoryview | bytes, timeout_s: float = 60.0
-    ) -> zmq.MessageTracker:
-        """Send one message, waiting while the successor is not there or is behind.
+    # --- sending ---------------------------------------------------------------------------------
 
-        The payload is not copied: its memory must not change before the answered tracker says
-        `done`. A contiguous buffer of any item type will do.
+    def send(self, key: MachineKey, header: BulkHeader, payload: memoryview | bytes) -> None:
+        """Send one message as soon as there is room; to a machine that is not reached: nothing.
+
+        The payload is not copied: its memory must never change. A contiguous buffer of any item
+        type will do.
 
         Raises:
-            LocalProtocolError: the header does not fit, or no successor is connected.
-            FailureError: interrupted, refused by the successor, or not taken within `timeout_s`.
+            LocalProtocolError: the header does not fit.
         """
-        if self._push is None:
-            raise LocalProtocolError("connect to a successor before sending")
         data = memoryview(payload).cast("B")
         if header.payload_bytes != len(data):
             raise LocalProtocolError(f"payload of {len(data)} bytes for {header}")
-        head = pack(header)
-        deadline = time.monotonic() + timeout_s
-        while True:
-            if self._interrupted.is_set():
-                raise FailureError("the exchange was interrupted")
-            try:
-                # Only the first frame can find no room: the second follows where it went.
-                self._push.send(head, zmq.SNDMORE | zmq.NOBLOCK)
-                break
-            except zmq.Again:
-                self._wait_for_room(deadline, timeout_s)
-        tracker = self._push.send(data, copy=False, track=True)
+        peer = self._peers.get(key)
+        if peer is None:
+            self.refused["unreached"] += 1
+            return
+        if not peer.outbox:
+            if self._push(peer, pack(header), data):
+                return
+            self._poller.register(peer.push, zmq.POLLOUT)
+        peer.outbox.append((pack(header), data))
+
+    def _push(self, peer: _Peer, head: bytes, data: memoryview) -> bool:
+        """Whether libzmq took it. Only the first frame can find no room."""
+        try:
+            peer.push.send(head, zmq.SNDMORE | zmq.NOBLOCK)
+        except zmq.Again:
+            return False
+        if len(data) < COPIED_BYTES:
+            peer.push.send(data, copy=True)
+        else:
+            peer.push.send(data, copy=False, track=False)
         self._sent += message_bytes(BULK_HEADER_BYTES, len(data))
-        if self._successor_since is None:  # what was sent went to a link that is up (IMMEDIATE)
-            self._successor_since = time.monotonic()
-        self._read_monitor()
-        assert tracker is not None  # noqa: S101 - track=True
-        return tracker
+        return True
 
-    def _wait_for_room(self, deadline: float, timeout_s: float) -> None:
-        assert self._push is not None  # noqa: S101 - send checks
-        left = deadline - time.monotonic()
-        if left <= 0:
-            raise FailureError(f"{self._successor} took nothing for {timeout_s:g} s")
-        poller = zmq.Poller()
-        poller.register(self._push, zmq.POLLOUT)
-        poller.register(self._monitor, zmq.POLLIN)
-        poller.register(self._wake_there, zmq.POLLIN)
-        poller.poll(int(left * 1000) + 1)
-        self._read_monitor()
+    def _flush(self, peer: _Peer) -> None:
+        while peer.outbox and self._push(peer, *peer.outbox[0]):
+            peer.outbox.popleft()
+        if not peer.outbox:
+            self._poller.unregister(peer.push)
 
-    def _read_monitor(self) -> None:
-        """Count the handshake; a refusal is final for this ring, and libzmq would not try again."""
-        assert self._monitor is not None  # noqa: S101 - made with the successor's link
-        while self._monitor.poll(0):
-            event: Any = parse_monitor_message(self._monitor.recv_multipart())
-            if event["event"] == zmq.Event.HANDSHAKE_FAILED_AUTH:
-                raise FailureError(
-                    f"{self._successor} does not trust this machine; run `meshd trust` there"
-                )
-            self._successor_ups += 1
+    # --- waiting ---------------------------------------------------------------------------------
 
-    def receive(self, timeout_s: float) -> tuple[BulkHeader, memoryview] | None:
-        """The next message from the predecessor, in the order it was sent.
-
-        Returns:
-            Header and payload (a read-only view that keeps its memory alive), or None after
-            `timeout_s` or an interruption.
+    def wait(self, timeout_s: float) -> list[Received | LinkLost]:
+        """What came within `timeout_s`, or at `wake`; messages of one sender in order.
 
         Raises:
-            LocalProtocolError: no predecessor is expected yet.
             FailureError: the authenticator has died.
         """
-        if self._expected is None:
-            raise LocalProtocolError("expect a predecessor before receiving")
         if not self._zap.alive:
             raise FailureError("the authenticator died; the ring cannot go on")
-        deadline = time.monotonic() + timeout_s
-        poller = zmq.Poller()
-        poller.register(self._pull, zmq.POLLIN)
-        poller.register(self._wake_there, zmq.POLLIN)
-        while not self._interrupted.is_set():
-            left = deadline - time.monotonic()
-            ready = dict(poller.poll(max(0, int(left * 1000))))
-            message = self._take() if self._pull in ready else None
-            if message is not None:
-                return message
-            if left <= 0:
-                return None
-        return None
+        ready = dict(self._poller.poll(max(0, int(timeout_s * 1000))))
+        if self._wake_there.fileno() in ready:
+            self._wake_there.recv(4096)
+        events: list[Received | LinkLost] = []
+        for peer in list(self._peers.values()):
+            if peer.monitor in ready:
+                events.extend(self._read_monitor(peer))
+            if peer.push in ready and peer.outbox:
+                self._flush(peer)
+        if self._pull in ready:
+            for _ in range(AT_ONCE):
+                try:
+                    frames = self._pull.recv_multipart(zmq.NOBLOCK, copy=False)
+                except zmq.Again:
+                    break
+                try:
+                    events.append(self._accept(frames))
+                except RemoteProtocolError as error:
+                    self.refused[error.code] += 1
+        return events
 
-    def _take(self) -> tuple[BulkHeader, memoryview] | None:
-        """One message, or None where it is refused or is not there: a link that ends within a
-        message leaves its socket readable with nothing to read (libzmq 4.3.5, measured)."""
-        try:
-            return self._accept(self._pull.recv_multipart(zmq.NOBLOCK, copy=False))
-        except zmq.Again:
-            return None
-        except RemoteProtocolError as error:
-            self.refused[error.code] += 1
-            return None
+    def _read_monitor(self, peer: _Peer) -> list[LinkLost]:
+        lost = []
+        key = peer.member.key
+        while peer.monitor.poll(0):
+            event: Any = parse_monitor_message(peer.monitor.recv_multipart())
+            if event["event"] == zmq.Event.HANDSHAKE_SUCCEEDED:
+                peer.up = True
+                self._sent += client_handshake_bytes("PUSH")
+                self._heartbeats.up(("to", key), time.monotonic())
+            elif event["event"] == zmq.Event.HANDSHAKE_FAILED_AUTH:
+                lost.append(LinkLost(key, "does not trust this machine; run `meshd trust` there"))
+            elif peer.up:
+                peer.up = False
+                self._heartbeats.down(("to", key), time.monotonic())
+                lost.append(LinkLost(key, "closed its link"))
+        return lost
 
-    def _accept(self, frames: list[zmq.Frame]) -> tuple[BulkHeader, memoryview]:
+    def _accept(self, frames: list[zmq.Frame]) -> Received:
         """Check the sender, then the header, then the payload's length."""
-        sender = frames[-1].get("User-Id")
-        if sender != self._expected or self._roster.name_of(str(sender)) is None:
-            raise RemoteProtocolError("stranger", "a ring frame that is not the predecessor's")
+        sender = MachineKey(str(frames[-1].get("User-Id")))
+        if sender not in self._expected or self._roster.name_of(sender) is None:
+            raise RemoteProtocolError("stranger", "a ring frame of a machine that is no member")
         if len(frames) != 2:
             raise RemoteProtocolError("extra-frames", f"a ring message of {len(frames)} frames")
         header = unpack(frames[0].buffer)
@@ -237,25 +282,27 @@ class BulkLink:
             raise RemoteProtocolError(
                 "malformed", f"{len(payload)} bytes where {header.payload_bytes} were announced"
             )
-        if self._predecessor_since is None:
-            self._predecessor_since = time.monotonic()
-        return header, payload.toreadonly()
+        if sender not in self._heard:
+            self._heard.add(sender)
+            self._sent += server_handshake_bytes("PULL")
+            self._heartbeats.up(("from", sender), time.monotonic())
+        return Received(sender, header, payload.toreadonly())
 
-    def interrupt(self) -> None:
-        """From any thread: end a `receive` that waits (None) and a `send` (FailureError), now and
-        from now on."""
-        self._interrupted.set()
-        self._wake_here.send(b"!")
+    def wake(self) -> None:
+        """From any thread: let a `wait` return now."""
+        with contextlib.suppress(BlockingIOError):  # so many wishes to wake are waiting already
+            self._wake_here.send(b"!", socket.MSG_DONTWAIT)
 
     def close(self, linger_ms: int = LINGER_MS) -> None:
-        """Close both links; what was sent may still leave for `linger_ms`."""
-        if self._push is not None and self._monitor is not None:
-            self._push.disable_monitor()
-            self._monitor.close(linger=0)
-            self._push.close(linger=linger_ms)
-            self._push = None
+        """Close all links; what was sent may still leave for `linger_ms`."""
+        for key in list(self._peers):
+            self._drop(key, linger_ms)
         self._pull.close(linger=0)
         self._zap.close()
         self._context.term()
         self._wake_here.close()
         self._wake_there.close()
+
+
+def _named(member: RingMember) -> str:
+    return f"{member.name} ({member.host}, port {member.port})"

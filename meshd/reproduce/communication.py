@@ -16,6 +16,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import torch
 from matplotlib.figure import Figure
 
 from meshd.core.jobspec import JobSpec, parse_spec
@@ -126,6 +127,7 @@ def trained_ring(spec: JobSpec, data: Dataset, size: int) -> dict[str, Any]:
     accuracies = [0.0] * size
 
     def work(rank: int, trainer: Trainer, member: LocalMember) -> None:
+        torch.set_num_threads(1)  # OpenMP keeps the number for each thread
         try:
             trainer.begin()
             for event in trainer.run():

@@ -122,7 +122,7 @@ class Alone:
 
     def __init__(self, spec: JobSpec, data: Dataset, folder: Path, threads: int) -> None:
         torch.set_num_threads(threads)
-        self.trainer = Trainer(spec, data, local_ring(1)[0])
+        self.trainer = Trainer(spec, data, local_ring(1)[0], alone=True)
         self.progress = Progress()
         self._data = data_hash(data)
         self._scale, self._class_names = float(data.scale), data.class_names

@@ -63,7 +63,8 @@ class Board:
         if event.step % BOARD_STEPS == 0 and self._losses:
             loss = sum(self._losses) / len(self._losses)
             self._losses.clear()
-            rate = self._trainer.optimizer.rate.at(event.step - 1)
+            first = (event.step - 1) * self._trainer.spec.exchange.local_steps
+            rate = self._trainer.optimizer.rate.at(first)
             self._add(event.step, scalar("train/loss", loss))
             self._add(event.step, scalar("train/learning_rate", rate))
 
@@ -133,7 +134,7 @@ class Board:
         found: dict[str, list[NDArray[np.float32]]] = {}
         binary: dict[str, bool] = {}
         for part in self._trainer.parameters.slice_map.slices:
-            latents = self._trainer.exchange.states[part.index].latents
+            latents = self._trainer.holding.states[part.index].latents
             found.setdefault(part.tensor.name, []).append(latents)
             binary[part.tensor.name] = part.binary
         return {name: (binary[name], np.concatenate(parts)) for name, parts in found.items()}

@@ -1,89 +1,84 @@
-"""One chunk of the ring's flat vector: what a rank owns, and how its payloads are laid out.
+"""One chunk of a ring's step: some slices of the flat vector, and how its payloads are laid out.
 
 Payloads, little-endian, no padding but that of bits to whole words:
 
-    votes     planes uint64 (P(k), words)            then scale sums float32 (segments,)
-    counts    planes uint64 (P(N), words)            then scales bfloat16 (segments,)
-    finished  planes uint64 (P(N), dense words), each binary slice's packed rows uint64,
-              each binary slice's scales float16     then scales bfloat16 (segments,)
+    partial    planes uint64 (P(k), words)     then codes of mean scales uint8 (segments,)
+    decision   planes uint64 (P(N), words)     then codes of the scales A uint8 (segments,)
+    finished   of dense slices the decision; of binary ones the codes of A, then `delta`
 
-P(k) = bit_length(k) planes count up to k voters. Lengths follow from the slice map alone, so a
-payload of any other length is refused before it is read.
+P(k) = bit_length(k) planes count up to k voters; what `onebit` sends are votes of one. Lengths but
+the last follow from the slices alone, so any other one is refused before it is read.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from meshd.bits import ops
-from meshd.core.schedule import planes_of
-from meshd.core.slices import Region, Slice, SliceMap
+from meshd.core.ring.replica import BadPayloadError, Payload
+from meshd.core.slices import Slice
 from meshd.train.optimizer import SliceVotes
+from meshd.train.scale_code import Codes
 
 Floats = NDArray[np.float32]
 Words = NDArray[np.uint64]
-Codes = NDArray[np.uint16]
 
 WORD_BITS = 64
 
 
-def encode_scale(scale: Floats) -> Codes:
-    """float32 >= 0 to bfloat16 codes, to nearest, ties to even: the upper half of its bits.
-
-    bfloat16 keeps float32's range: gradient scales reach 1e-9, below the smallest float16.
-    """
-    bits = np.ascontiguousarray(scale, np.float32).view(np.uint32)
-    rounded = bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))
-    return (rounded >> np.uint32(16)).astype(np.uint16)
-
-
-def decode_scale(codes: Codes) -> Floats:
-    """bfloat16 codes to float32, exactly."""
-    return (codes.astype(np.uint32) << np.uint32(16)).view(np.float32)
-
-
-@dataclass(frozen=True)
-class Finished:
-    """A chunk in finished form; `weights`: (words, scales float32) of each binary slice."""
-
-    planes: Words
-    weights: list[tuple[Words, Floats]]
-    codes: Codes
+def planes_of(voters: int) -> int:
+    """Bit planes that count up to `voters` votes: ceil(log2(voters + 1))."""
+    return voters.bit_length()
 
 
 class Chunk:
-    """Sizes and views of one region; dense slices come before binary ones."""
+    """Sizes and views of some slices, in index order; `gamma`: elements of a gradient segment."""
 
-    def __init__(self, region: Region, slice_map: SliceMap) -> None:
-        self.region = region
-        self.slices = slice_map.slices[region.first : region.last]
-        self.dense_slices = [part for part in self.slices if not part.binary]
-        self.binary_slices = [part for part in self.slices if part.binary]
-        self.length = region.stop - region.start
-        self.dense_length = sum(part.padded for part in self.dense_slices)
-        self.dense_words = self.dense_length // WORD_BITS
-        self._gamma = slice_map.gamma
-        self._words = self.length // WORD_BITS
-        self._segments = self.length // self._gamma
-        self._weight_shapes = [_weight_shapes(part) for part in self.binary_slices]
+    def __init__(self, slices: Sequence[Slice], gamma: int) -> None:
+        self.slices = tuple(slices)
+        self.runs = _runs(self.slices)
+        """Ranges [start, stop) of the flat vector, as few as possible."""
+        self.length = sum(part.padded for part in self.slices)
+        self.words = self.length // WORD_BITS
+        self.segments = self.length // gamma
+        self.binary = bool(self.slices) and self.slices[0].binary
+        """Whether its slices are: dense ones have a bucket of their own, so all are alike."""
+        self._gamma = gamma
+        self._places: dict[int, int] = {}
+        padding = []
+        at = 0
+        for part in self.slices:
+            self._places[part.index] = at
+            at += part.padded
+            if part.size < part.padded:
+                padding.append((at - part.padded + part.size, at))
+        self.padding = tuple(padding)
+        """Ranges [start, stop) of this chunk's elements that are no parameter."""
 
-    def words_of(self, bits: Words) -> Words:
-        """View of a whole vector's bits (padded / 64,)."""
-        start = self.region.start // WORD_BITS
-        return bits[start : start + self._words]
+    def bits_of(self, bits: Words) -> Words:
+        """This chunk's part of a whole vector's bits (padded / 64,); a view where it is one run."""
+        return _taken(bits, self.runs, WORD_BITS)
 
     def segments_of(self, values: Floats) -> Floats:
-        """View of a whole vector's segments (padded / gamma,)."""
-        start = self.region.start // self._gamma
-        return values[start : start + self._segments]
+        """This chunk's part of a whole vector's segments (padded / gamma,)."""
+        return _taken(values, self.runs, self._gamma)
+
+    def floats_of(self, values: Floats) -> Floats:
+        """This chunk's part of a whole flat vector (padded,)."""
+        return _taken(values, self.runs, 1)
+
+    def slice_of(self, part: Slice, values: Floats) -> Floats:
+        """One slice's real elements (size,) of this chunk's (length,): a view."""
+        start = self._places[part.index]
+        return values[start : start + part.size]
 
     def votes_on(self, part: Slice, planes: Words, scale: Floats, members: int) -> SliceVotes:
         """Views of one slice's part of this chunk's planes (P, words) and scales (segments,)."""
-        start = part.offset - self.region.start
+        start = self._places[part.index]
         word, segment = start // WORD_BITS, start // self._gamma
         return SliceVotes(
             planes[:, word : word + ops.words(part.size)],
@@ -92,75 +87,38 @@ class Chunk:
             self._gamma,
         )
 
-    def vote_bytes(self, voters: int) -> int:
-        """Length of a votes payload."""
-        return planes_of(voters) * self._words * 8 + self._segments * 4
+    def pack(self, planes: Words, codes: Codes) -> bytes:
+        """Planes (P, words) and codes (segments,) as a payload."""
+        return planes.tobytes() + codes.tobytes()
 
-    def count_bytes(self, members: int) -> int:
-        """Length of a counts payload."""
-        return planes_of(members) * self._words * 8 + self._segments * 2
+    def unpack(self, payload: Payload, voters: int, room: int = 0) -> tuple[Words, Codes]:
+        """Planes of `voters` votes with room for `room` more, writable, and the codes.
 
-    def finished_bytes(self, members: int) -> int:
-        """Length of a finished payload."""
-        weights = sum(
-            words[0] * words[1] * 8 + scales[0] * scales[1] * 2
-            for words, scales in self._weight_shapes
-        )
-        return planes_of(members) * self.dense_words * 8 + weights + self._segments * 2
-
-    def read_votes(self, payload: memoryview, voters: int) -> tuple[Words, Floats]:
-        """Planes of `voters` votes with room for one more, writable, and the scale sums."""
-        reader = _Reader(payload)
-        planes = np.zeros((planes_of(voters + 1), self._words), np.uint64)
+        Raises:
+            BadPayloadError: another length.
+        """
         held = planes_of(voters)
-        planes[:held] = reader.take(np.uint64, held * self._words).reshape(held, -1)
-        return planes, reader.take(np.float32, self._segments)
-
-    def read_counts(self, payload: memoryview, members: int) -> tuple[Words, Codes]:
-        """Planes (P, words) and scale codes (segments,)."""
-        reader = _Reader(payload)
-        planes = reader.take(np.uint64, planes_of(members) * self._words)
-        return (
-            planes.reshape(planes_of(members), self._words),
-            reader.take(np.uint16, self._segments),
-        )
-
-    def read_finished(self, payload: memoryview, members: int) -> Finished:
-        """All parts of a finished payload, copied out of it."""
-        reader = _Reader(payload)
-        count = planes_of(members)
-        planes = reader.take(np.uint64, count * self.dense_words).reshape(count, self.dense_words)
-        words = [
-            reader.take(np.uint64, shape[0] * shape[1]).reshape(shape)
-            for shape, _ in self._weight_shapes
-        ]
-        scales = [
-            reader.take(np.float16, shape[0] * shape[1]).reshape(shape).astype(np.float32)
-            for _, shape in self._weight_shapes
-        ]
-        weights = list(zip(words, scales, strict=True))
-        return Finished(planes, weights, reader.take(np.uint16, self._segments))
+        if len(payload) != held * self.words * 8 + self.segments:
+            raise BadPayloadError(f"{len(payload)} bytes are no votes of {voters} on this chunk")
+        count = planes_of(voters + room)
+        planes = np.empty((count, self.words), np.uint64)
+        flat = np.frombuffer(payload, np.uint64, held * self.words)
+        planes[:held] = flat.reshape(held, self.words)
+        planes[held:] = 0
+        return planes, np.frombuffer(payload, np.uint8, self.segments, held * self.words * 8)
 
 
-class _Reader:
-    """Takes typed, aligned copies off the front of a payload."""
-
-    def __init__(self, payload: memoryview) -> None:
-        self._payload = payload
-        self._at = 0
-
-    def take(self, dtype: type, count: int) -> NDArray[Any]:
-        """The next `count` elements as an array of their own (frames may lie unaligned)."""
-        taken: NDArray[Any] = np.frombuffer(self._payload, dtype, count, self._at).copy()
-        self._at += taken.nbytes
-        return taken
+def _runs(slices: Sequence[Slice]) -> tuple[tuple[int, int], ...]:
+    runs: list[tuple[int, int]] = []
+    for part in slices:
+        stop = part.offset + part.padded
+        if runs and runs[-1][1] == part.offset:
+            runs[-1] = runs[-1][0], stop
+        else:
+            runs.append((part.offset, stop))
+    return tuple(runs)
 
 
-def _weight_shapes(part: Slice) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Shapes of a binary slice's packed words and of its scales."""
-    first, last = part.rows
-    tensor = part.tensor
-    return (
-        (last - first, ops.words(tensor.columns)),
-        (last - first, ops.segments(tensor.columns, tensor.beta)),
-    )
+def _taken(values: NDArray[Any], runs: Sequence[tuple[int, int]], unit: int) -> NDArray[Any]:
+    views = [values[start // unit : stop // unit] for start, stop in runs]
+    return views[0] if len(views) == 1 else np.concatenate(views)

@@ -53,6 +53,10 @@ class WeightsError(Exception):
     """A payload of weights that cannot be, or that belongs to other weights; one line says why."""
 
 
+class OtherBaseError(WeightsError):
+    """What came out is not what went in: the payload is damaged, or what is held here."""
+
+
 @dataclass(frozen=True)
 class PackedSlice:
     """One binary slice's weights: words uint64 (rows, W(columns)), codes uint16 (rows, S).
@@ -121,7 +125,9 @@ def decode_weights(
         codes += last_codes
     slices = _cut(words, codes, last)
     if _checksum(slices) != checksum:
-        raise WeightsError("the weights are damaged, or a difference against other ones than here")
+        raise OtherBaseError(
+            "the weights are damaged, or a difference against other ones than here"
+        )
     if bool((codes > LARGEST_CODE).any()):
         raise WeightsError("impossible weights: a scale is negative or not finite")
     if not all(padding_is_zero(part.words, part.columns) for part in slices):

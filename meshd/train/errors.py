@@ -21,3 +21,7 @@ class RingBrokenError(Exception):
     def __init__(self, message: str, blames: str = "") -> None:
         super().__init__(message)
         self.blames = blames
+
+
+class ReformedError(Exception):
+    """The ring has changed: go on from the step that the state has now. Nobody's fault."""

@@ -1,160 +1,116 @@
 """The reference exchange: the mean gradient in float32 by a ring all-reduce, all state everywhere.
 
 Every member holds every slice and applies the same update; 2 (N - 1) / N x 4 bytes a parameter and
-step cross each link. The others are judged by it.
+step cross each link. The others are judged by it. Payloads: float32 of a chunk's slices, padded.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 
-from meshd.core.schedule import Hop, Phase, gather_hops, held_chunks, reduce_hops
-from meshd.core.slices import Region, Slice, own_regions
-from meshd.train.collective import Collective
-from meshd.train.errors import RingBrokenError, TrainingError
-from meshd.train.fused import FusedOptimizer
-from meshd.train.optimizer import (
-    Matrix,
-    Optimizer,
-    SliceState,
-    StepRule,
-    binarized,
-    blocks,
-    cut_gradient,
-)
+from meshd.core.ring.agreement import Plan
+from meshd.core.ring.replica import BadPayloadError, Payload
+from meshd.core.ring.route import Route
+from meshd.core.slices import Slice
+from meshd.train.chunk import Chunk
+from meshd.train.errors import TrainingError
+from meshd.train.holding import Packed, SliceHolding
+from meshd.train.optimizer import Optimizer, SliceState, StepRule
 from meshd.train.parameters import Floats, NetworkParameters
+from meshd.train.state_bytes import unpack_floats
+from meshd.train.statistics import RunningStatistics
 
 
-class Float32Exchange:
-    """One member's side; the same face as `VotesExchange`, with no carried error."""
+class Float32Holding(SliceHolding):
+    """One member's side; there is no carried error."""
 
     def __init__(
         self,
-        collective: Collective,
         parameters: NetworkParameters,
         optimizer: Optimizer,
+        statistics: RunningStatistics,
         copies: int,
     ) -> None:
-        self.states: dict[int, SliceState] = {}
-        self._collective = collective
-        self._parameters = parameters
-        self._optimizer = optimizer
-        self.takes_flat_gradient = collective.size > 1
-        self._fused: FusedOptimizer | None = None
-        self._regions = own_regions(parameters.slice_map, collective.size)
-        self._kept = held_chunks(collective.rank, collective.size, copies)
+        super().__init__(parameters, optimizer, statistics, copies)
+        self._gradient: Floats = np.zeros(parameters.slice_map.padded, np.float32)
+        self._chunks: dict[int, Chunk] = {}
 
-    def held_slices(self) -> list[int]:
-        """All of them."""
-        return [part.index for part in self._parameters.slice_map.slices]
+    def shared(self, part: Slice) -> bool:
+        """Every slice is everybody's."""
+        return True
 
-    def kept_slices(self) -> list[int]:
-        """Slices that this member writes into checkpoints."""
-        return sorted(
-            index
-            for chunk in self._kept
-            for index in range(self._regions[chunk].first, self._regions[chunk].last)
-        )
+    def carries(self) -> bool:
+        """It does not."""
+        return False
 
-    def begin(self, states: Mapping[int, SliceState], carried: Floats | None) -> None:
-        """Take over slice states; there is no carried error."""
-        self.states = dict(states)
-        if self._collective.size == 1:
-            self._fused = FusedOptimizer(self._optimizer, self.states)
+    def lay_out(self, plan: Plan, rank: int) -> Route:
+        """As `SliceHolding.lay_out`."""
+        route = super().lay_out(plan, rank)
+        gamma = self.parameters.slice_map.gamma
+        self._chunks = {c: Chunk(self.parts(c), gamma) for c in route.every_chunk()}
+        return route
 
-    def carried_error(self) -> Floats:
-        """Nothing is carried: float32 (0,)."""
-        return np.zeros(0, np.float32)
+    def open(self, bucket: int) -> None:
+        """As `Replica.open`."""
+        for part in self.slices:
+            if self.buckets[part.index] != bucket:
+                continue
+            place = self._gradient[part.offset : part.offset + part.padded]
+            self.parameters.copy_gradient(
+                part.offset, part.offset + part.padded, self.weight, place
+            )
+            if not bool(np.isfinite(place).all()):
+                raise TrainingError(
+                    f"training diverged at step {self.step}: the gradient is not finite; lower"
+                    " training.learning_rate"
+                )
 
-    def step(self, step: int, weight: float) -> None:
-        """Exchange `parameters.flat_gradient`, weighted by N b_p / B, and commit the step.
+    def own(self, chunk: int) -> Payload:
+        """As `Replica.own`."""
+        return self._chunks[chunk].floats_of(self._gradient).tobytes()
 
-        Alone, the parameters' own gradients are taken.
+    def add(self, chunk: int, payload: Payload, voters: int) -> Payload:
+        """As `Replica.add`."""
+        return self._sum(chunk, payload, self._chunks[chunk].floats_of(self._gradient))
 
-        Raises:
-            TrainingError: the gradient is not finite any more.
-            RingBrokenError: a neighbour breaks the schedule.
-        """
-        if self._fused is not None:
-            self._step_alone(step, self._fused)
-        else:
-            rule = self._optimizer.at(step)
-            total = self._parameters.flat_gradient * np.float32(weight)
-            _refuse_infinite(step, total)
-            self._all_reduce(step, total)
-            total /= np.float32(self._collective.size)
-            for part in self._parameters.slice_map.slices:
-                self._move(part, total[part.offset : part.offset + part.size], rule)
-        self._parameters.show()
+    def merge(self, chunk: int, total: Payload, voters: int, part: Payload) -> Payload:
+        """As `Replica.merge`."""
+        return self._sum(chunk, total, unpack_floats(part, self._chunks[chunk].length))
 
-    def _step_alone(self, step: int, fused: FusedOptimizer) -> None:
-        """The step of a ring of one, whose weight is 1: gradients are used where they lie.
+    def _sum(self, chunk: int, payload: Payload, part: Floats) -> bytes:
+        total = unpack_floats(payload, self._chunks[chunk].length)
+        total += part
+        return total.tobytes()
 
-        Of binary slices the new scales show whether the gradient was finite.
-        """
-        whole = self._parameters.take_gradients()
-        gradients = {}
-        for part in self._parameters.slice_map.slices:
-            gradient = whole[part.tensor.name][part.start : part.stop]
-            if part.binary:
-                matrix = self._matrix(part)
-                for latents, _, g in blocks(self.states[part.index], gradient):
-                    cut_gradient(latents, g, matrix)
-            else:
-                _refuse_infinite(step, gradient)
-            gradients[part.index] = gradient
-        fused.step(step, gradients)
-        for part in self._parameters.slice_map.slices:
-            state = self.states[part.index]
-            if part.binary:
-                self._parameters.set_binarized(part, *binarized(state, self._matrix(part)))
-            else:
-                self._parameters.set_from_latents(part, state.latents)
+    def decide(self, chunk: int, payload: Payload) -> Payload:
+        """As `Replica.decide`."""
+        self.take_decision(chunk, payload)
+        return payload
 
-    def _move(self, part: Slice, gradient: Floats, rule: StepRule) -> None:
-        """Move a slice by its gradient (size,), overwriting that; give it to the network."""
-        state = self.states[part.index]
-        if part.binary:
-            moved = rule.move(state, gradient, self._matrix(part))
-            self._parameters.set_binarized(part, *moved)
-        else:
-            rule.move_dense(state, gradient)
-            self._parameters.set_from_latents(part, state.latents)
+    def take_decision(self, chunk: int, payload: Payload) -> None:
+        """As `Replica.take_decision`: the sum of all members' parts."""
+        own = self._chunks[chunk]
+        total = unpack_floats(payload, own.length)
+        rule = self.optimizer.at(self.step)
+        for part in own.slices:
+            self.stage_move(part, rule, own.slice_of(part, total).copy())
+        self.staged.decisions[chunk] = payload
 
-    def _matrix(self, part: Slice) -> Matrix:
-        columns, beta = part.tensor.columns, part.tensor.beta
-        return Matrix(columns, beta, self._parameters.cut_of(part), self._optimizer.clip)
+    def _apply(self, part: Slice, state: SliceState, move: StepRule, by: object) -> Packed | None:
+        assert isinstance(by, np.ndarray)  # noqa: S101 - as `take_decision` calls it
+        if not part.binary:
+            move.move_dense(state, by)
+            return None
+        return move.move(state, by, self.matrix(part))
 
-    def _all_reduce(self, step: int, total: Floats) -> None:
-        """Sum over the ring in place: partial sums round to each owner, whole ones to all."""
-        rank, size = self._collective.rank, self._collective.size
-        for hop in reduce_hops(rank, size, Phase.REDUCE_FLOAT32):
-            received = self._swap(step, hop, total)
-            place = _view(total, self._regions[hop.receive_chunk])
-            np.add(received, place, out=place)
-        for hop in gather_hops(rank, size, Phase.GATHER_FLOAT32):
-            received = self._swap(step, hop, total)
-            _view(total, self._regions[hop.receive_chunk])[:] = received
+    def finished(self, chunk: int) -> Payload:
+        """As `Replica.finished`: everybody holds everything, so it is the decision."""
+        return self.staged.decisions[chunk]
 
-    def _swap(self, step: int, hop: Hop, total: Floats) -> Floats:
-        sending = _view(total, self._regions[hop.send_chunk])
-        expected = 4 * _view(total, self._regions[hop.receive_chunk]).size
-        payload = self._collective.swap(step, hop, sending.tobytes(), expected)
-        received = np.frombuffer(payload, np.float32)
-        if not bool(np.isfinite(received).all()):
-            raise RingBrokenError("the predecessor sent a gradient that is not finite")
-        return received
+    def take_finished(self, chunk: int, payload: Payload) -> None:
+        """As `Replica.take_finished`."""
+        raise BadPayloadError("nothing is finished where everybody holds everything")
 
-
-def _view(flat: Floats, region: Region) -> Floats:
-    return flat[region.start : region.stop]
-
-
-def _refuse_infinite(step: int, gradient: Floats) -> None:
-    if not bool(np.isfinite(gradient).all()):
-        raise TrainingError(
-            f"training diverged at step {step}: the gradient is not finite; lower"
-            " training.learning_rate"
-        )
+    def past(self, chunk: int, decided: bool) -> Payload:
+        """As `Holding.past`."""
+        return self.before.decisions[chunk]

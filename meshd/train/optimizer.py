@@ -222,11 +222,17 @@ class Optimizer:
         self._power_1 = 1.0
         self._power_2 = 1.0
 
+    def is_possible(self, state: SliceState) -> bool:
+        """Whether a state of finite numbers can be: second moments are means of squares."""
+        return not self.is_adam or not bool((state.moments[1] < 0).any())
+
     def at(self, step: int) -> StepRule:
-        """The rule of step number `step`, counted from 0; asked for in increasing order."""
+        """The rule of step number `step`, counted from 0."""
         rate = self.rate.at(step)
         if not self.is_adam:
             return MomentumStep(np.float32(rate), self.momentum)
+        if step + 1 < self._done:
+            self._done, self._power_1, self._power_2 = 0, 1.0, 1.0
         while self._done < step + 1:
             self._power_1 *= BETA_1
             self._power_2 *= BETA_2

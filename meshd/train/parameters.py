@@ -32,7 +32,6 @@ class NetworkParameters:
             [TensorShape(entry.name, entry.rows, entry.columns, entry.beta) for entry in table],
             gamma,
         )
-        self.flat_gradient: Floats = np.zeros(self.slice_map.padded, np.float32)
         self._padding = padding_ranges(self.slice_map)
         self._tensors = dict(net.named_parameters())
         self._layers = binary_layers(net)
@@ -47,16 +46,27 @@ class NetworkParameters:
             else:
                 self._dense[entry.name] = _flat_view(entry.name, self._tensors[entry.name])
 
-    def collect_gradient(self) -> None:
-        """Copy every parameter's gradient into `flat_gradient` and forget it; none counts as 0."""
-        flat = {
-            name: None if tensor.grad is None else _flat(tensor.grad)
-            for name, tensor in self._tensors.items()
-        }
+    def copy_gradient(self, start: int, stop: int, weight: float, out: Floats) -> None:
+        """Copy a range of whole slices' gradients (stop - start,), times `weight`; none is 0."""
         for part in self.slice_map.slices:
-            gradient = flat[part.tensor.name]
-            place = self.flat_gradient[part.offset : part.offset + part.size]
-            place[:] = 0.0 if gradient is None else gradient[part.start : part.stop]
+            if not start <= part.offset < stop:
+                continue
+            at = part.offset - start
+            place = out[at : at + part.padded]
+            gradient = self._tensors[part.tensor.name].grad
+            place[part.size :] = 0.0
+            if gradient is None:
+                place[: part.size] = 0.0
+            else:
+                own = _flat(gradient)[part.start : part.stop]
+                np.multiply(own, np.float32(weight), out=place[: part.size])
+
+    def tensor(self, name: str) -> torch.Tensor:
+        """A parameter by the name that slices have of it."""
+        return self._tensors[name]
+
+    def forget_gradients(self) -> None:
+        """Before the next backward pass."""
         for tensor in self._tensors.values():
             tensor.grad = None
 
@@ -136,14 +146,22 @@ class NetworkParameters:
         Raises:
             TrainingError: a scale has no float16 form: training has diverged.
         """
+        self.set_packed(part, words, self.rounded(part, scales))
+
+    def rounded(self, part: Slice, scales: Floats) -> Floats:
+        """Scales as the ring carries and the network uses them: rounded to float16, as float32.
+
+        Raises:
+            TrainingError: a scale has no float16 form: training has diverged.
+        """
         with np.errstate(over="ignore"):
-            rounded = scales.astype(np.float16).astype(np.float32)  # means of |w|: never negative
+            rounded: Floats = scales.astype(np.float16).astype(np.float32)  # never negative
         if not bool(np.isfinite(rounded).all()):
             raise TrainingError(
                 f"training diverged: weights of {part.tensor.name} are beyond float16; lower"
                 " training.learning_rate"
             )
-        self.set_packed(part, words, rounded)
+        return rounded
 
     def set_packed(self, part: Slice, words: Words, scales: Floats) -> None:
         """Give the network a binary slice's finished weights, (rows, words) and (rows, scales)."""

@@ -175,11 +175,11 @@ def _verified(path: Path) -> tuple[str, Arrays]:
 def _arrays(trainer: Trainer) -> Iterator[tuple[str, NDArray[Any]]]:
     """Everything that a run's further steps depend on."""
     for part in trainer.parameters.slice_map.slices:
-        state = trainer.exchange.states[part.index]
+        state = trainer.holding.states[part.index]
         yield f"latents-{part.index}", state.latents
         for number, moment in enumerate(state.moments):
             yield f"moment-{number}-{part.index}", moment
-    carried = trainer.exchange.carried_error()
+    carried = trainer.holding.carried_error()
     if carried.size:
         yield "carried", carried
     if trainer.statistics.size:

@@ -12,9 +12,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from meshd.core.schedule import Phase, gather_hops
-from meshd.train.collective import Collective
 from meshd.train.errors import RingBrokenError, TrainingError
+from meshd.train.gatherings import Gatherer, Kind
 
 Floats = NDArray[np.float32]
 
@@ -46,14 +45,13 @@ class RunningStatistics:
         """Whether these (size,) can be statistics: finite, and no variance negative."""
         return bool(np.isfinite(vector).all()) and not bool((vector[self._variances] < 0).any())
 
-    def average(self, collective: Collective, step: int) -> None:
+    def average(self, collective: Gatherer, step: int) -> None:
         """Replace every member's by their mean, the same bits everywhere.
 
         Raises:
             TrainingError: this member's are not finite any more.
-            RingBrokenError: a neighbour breaks the schedule.
+            RingBrokenError: another member's are impossible; else as `Collective.gather`.
         """
-        rank, size = collective.rank, collective.size
         if not self.size:
             return
         own = self.vector()
@@ -62,18 +60,14 @@ class RunningStatistics:
                 f"training diverged at step {step}: running statistics are not finite; lower"
                 " training.learning_rate"
             )
-        of_rank = {rank: own}
-        payload: bytes | memoryview = own.tobytes()
-        for hop in gather_hops(rank, size, Phase.STATISTICS):
-            payload = collective.swap(step, hop, payload, 4 * self.size)
-            received = np.frombuffer(payload, np.float32)
-            if not self.are_possible(received):
-                raise RingBrokenError("the predecessor sent impossible running statistics")
-            of_rank[hop.receive_chunk] = received
-        total = of_rank[0].copy()
-        for other in range(1, size):
-            total += of_rank[other]
-        total /= np.float32(size)
+        payloads = collective.gather(Kind.STATISTICS, own.tobytes())
+        total = np.zeros(self.size, np.float32)
+        for payload in payloads:
+            part = np.frombuffer(payload, np.float32) if len(payload) == own.nbytes else None
+            if part is None or not self.are_possible(part):
+                raise RingBrokenError("a member sent impossible running statistics")
+            total += part
+        total /= np.float32(len(payloads))
         self.load(total)
 
     def _places(self) -> list[tuple[str, slice]]:

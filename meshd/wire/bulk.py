@@ -1,7 +1,7 @@
 """The fixed header of ring frames. A bulk message is two ZeroMQ frames: this header, the payload.
 
-    offset  0   2    3     4       6      8          12         16     20      28
-            "mB" ver phase hop(u16) 0 0   chunk(u32) gener.(u32) size(u32) step(u64)
+    offset  0   2    3     4        6        8          12          16        20      28
+            "mB" ver phase hop(u16) tag(u16) chunk(u32) gener.(u32) size(u32) step(u64)
 
 All big-endian, 28 bytes. The payload has no structure here: what a phase's bytes mean is the
 exchange's business (`meshd.train`), their count is checked here and again there.
@@ -36,6 +36,8 @@ class BulkHeader:
     """0..65535."""
     payload_bytes: int
     """0..MAX_BULK_PAYLOAD_BYTES: length of the frame that follows."""
+    tag: int = 0
+    """0..65535: with the generation it names the ring, should two captains propose the same one."""
 
 
 def pack(header: BulkHeader) -> bytes:
@@ -49,7 +51,7 @@ def pack(header: BulkHeader) -> bytes:
         raise LocalProtocolError(f"bulk header out of range: {header}")
     try:
         return _LAYOUT.pack(
-            MAGIC, PROTOCOL, h.phase, h.hop, 0, h.chunk, h.generation, h.payload_bytes, h.step
+            MAGIC, PROTOCOL, h.phase, h.hop, h.tag, h.chunk, h.generation, h.payload_bytes, h.step
         )
     except struct.error:
         raise LocalProtocolError(f"bulk header out of range: {header}") from None
@@ -69,9 +71,9 @@ def unpack(data: bytes | memoryview) -> BulkHeader:
         )
     if len(data) != BULK_HEADER_BYTES:
         raise RemoteProtocolError("malformed", f"a bulk header of {len(data)} bytes")
-    _, _, phase, hop, zero, chunk, generation, size, step = _LAYOUT.unpack(data)
-    if zero or step > MAX_INT:
-        raise RemoteProtocolError("malformed", "a bulk header with bits that must be zero")
+    _, _, phase, hop, tag, chunk, generation, size, step = _LAYOUT.unpack(data)
+    if step > MAX_INT:
+        raise RemoteProtocolError("malformed", "a bulk header with a step that cannot be")
     if size > MAX_BULK_PAYLOAD_BYTES:
         raise RemoteProtocolError("oversize", f"a bulk payload of {size} bytes")
-    return BulkHeader(phase, generation, step, chunk, hop, size)
+    return BulkHeader(phase, generation, step, chunk, hop, size, tag)

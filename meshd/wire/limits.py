@@ -37,14 +37,20 @@ MAX_DEPTH = 8
 slice), has 5; the rest is room for the next protocol version."""
 
 MAX_TOKENS = 262_144
-"""Values in one frame, counted before any is built: the largest message has 66,000. Without it
-10 MB of empty maps cost 606 MiB (msgpack 1.2, measured)."""
+"""Values in one frame, counted before any is built: the largest message (RingPlan) has 162,000.
+Without it 10 MB of empty maps cost 606 MiB (msgpack 1.2, measured)."""
 
 MAX_MEMBERS = 256
 """Ring members; the same bound as `mesh.members_max` of a job file."""
 
 MAX_SLICES = 4096
 """Slices of one job's state: 16 for each of the most members, far finer than needed."""
+
+MAX_HISTORY = 64
+"""Rings of a state's history that are told: what lies further back is not compared any more."""
+
+MAX_TRANSFERS = 16_384
+"""Transfers of one plan: four machines that come at once get all slices, or their weights."""
 
 MAX_SPEC_BYTES = 64 * 1024
 """Canonical JSON of a job's spec; `meshd.core.jobspec.MAX_JOB_FILE_BYTES`."""

@@ -26,11 +26,15 @@ NUMBERS: dict[int, type[Any]] = {
     11: m.Propose,
     12: m.Ready,
     13: m.Refuse,
-    14: m.Commit,
     15: m.Abort,
     16: m.Progress,
     17: m.CheckpointPart,
     18: m.Finished,
+    19: m.RingProposal,
+    20: m.RingAck,
+    21: m.RingPlan,
+    22: m.RingComplaint,
+    23: m.RingLeave,
     30: m.ManifestRequest,
     31: m.Manifest,
     32: m.BlockRequest,
@@ -38,24 +42,27 @@ NUMBERS: dict[int, type[Any]] = {
     34: m.BlobMissing,
     100: m.WorkerPlan,
     101: m.WorkerReady,
-    102: m.RingStart,
     103: m.WorkerProgress,
     104: m.WorkerCheckpoint,
     105: m.WorkerFinished,
     106: m.WorkerFailed,
+    107: m.WorkerDismissed,
     150: m.LocalRequest,
     151: m.LocalBody,
     152: m.LocalReply,
 }
-"""Message numbers; never reused, not even for a message that is gone."""
+"""Message numbers; never reused, not even for a message that is gone (14, 102)."""
+
+OF_THE_RING = frozenset(range(19, 24))
+"""Machine messages that a daemon hands on between captain and worker."""
 
 
 class Family(enum.Enum):
     """Which messages a link carries; anything else on it is refused as `wrong-link`."""
 
-    MACHINE = range(1, 100)
-    WORKER = range(100, 150)
-    LOCAL = range(150, 200)
+    MACHINE = frozenset(range(1, 100))
+    WORKER = frozenset(range(100, 150)) | OF_THE_RING
+    LOCAL = frozenset(range(150, 200))
 
 
 BY_NEWTYPE: dict[Any, Kind] = {
@@ -84,11 +91,24 @@ _STATE = Text("state", 16, 1)
 _SLICE = Whole(0, n.MAX_SLICES - 1)
 _SLICES = Whole(0, n.MAX_SLICES)
 _BLOB_BYTES = Whole(0, n.MAX_BLOB_BYTES)
+_INDICES = Many(_SLICE, n.MAX_SLICES)
+_COPIES = Whole(1, n.MAX_MEMBERS)
+_PLACE = Whole(0, n.MAX_MEMBERS - 1)
+_SPEED = Real(0.0, 1e12)
 
 LIMITS: dict[tuple[type[Any], str], Kind | int] = {
     (m.RingMember, "name"): _NAME,
     (m.RingMember, "host"): _HOST,
     (m.RingMember, "port"): _PORT,
+    (m.RingName, "captain"): _KEY_OR_NONE,
+    (m.RingTransfer, "cargo"): Whole(1, 255),
+    (m.RingTransfer, "index"): _SLICE,
+    (m.RingTransfer, "donor"): _PLACE,
+    (m.RingTransfer, "receiver"): _PLACE,
+    (m.RingShape, "sizes"): n.MAX_SLICES,
+    (m.RingShape, "buckets"): n.MAX_SLICES,
+    (m.RingShape, "weights"): n.MAX_SLICES,
+    (m.RingShape, "copies"): _COPIES,
     (m.SliceBlob, "slice"): _SLICE,
     (m.Checkpoint, "slices"): n.MAX_SLICES,
     (m.Checkpoint, "carried"): n.MAX_MEMBERS,
@@ -115,12 +135,30 @@ LIMITS: dict[tuple[type[Any], str], Kind | int] = {
     (m.Propose, "members"): n.MAX_MEMBERS,
     (m.Ready, "port"): _PORT,
     (m.Refuse, "reason"): _LINE,
-    (m.Commit, "members"): n.MAX_MEMBERS,
     (m.Abort, "lost"): _KEY_OR_NONE,
     (m.Abort, "reason"): _LINE,
     (m.CheckpointPart, "slices"): n.MAX_SLICES,
     (m.CheckpointPart, "carried"): _BLOB_OR_NONE,
     (m.CheckpointPart, "slice_count"): _SLICES,
+    (m.RingProposal, "members"): n.MAX_MEMBERS,
+    (m.RingAck, "past"): n.MAX_MEMBERS,
+    (m.RingAck, "step"): Whole(-1),
+    (m.RingAck, "history"): n.MAX_HISTORY,
+    (m.RingAck, "held"): _INDICES,
+    (m.RingAck, "going"): _INDICES,
+    (m.RingAck, "speed"): _SPEED,
+    (m.RingPlan, "members"): n.MAX_MEMBERS,
+    (m.RingPlan, "machines"): n.MAX_MEMBERS,
+    (m.RingPlan, "history"): n.MAX_HISTORY,
+    (m.RingPlan, "owners"): n.MAX_SLICES,
+    (m.RingPlan, "copies"): _COPIES,
+    (m.RingPlan, "shared"): _INDICES,
+    (m.RingPlan, "weights"): Many(_SPEED, n.MAX_MEMBERS),
+    (m.RingPlan, "transfers"): n.MAX_TRANSFERS,
+    (m.RingPlan, "thrown_away"): n.MAX_MEMBERS,
+    (m.RingComplaint, "about"): _KEY_OR_NONE,
+    (m.RingComplaint, "why"): _LINE,
+    (m.RingLeave, "why"): _LINE,
     (m.Manifest, "size"): _BLOB_BYTES,
     (m.Manifest, "digests"): Many(Raw(32, 32), n.MAX_BLOCKS),
     (m.BlockRequest, "index"): Whole(0, n.MAX_BLOCKS - 1),
@@ -137,7 +175,6 @@ LIMITS: dict[tuple[type[Any], str], Kind | int] = {
     (m.WorkerPlan, "slices"): n.MAX_SLICES,
     (m.WorkerPlan, "carried_path"): _PATH,
     (m.WorkerReady, "port"): _PORT,
-    (m.RingStart, "members"): n.MAX_MEMBERS,
     (m.WorkerCheckpoint, "slices"): n.MAX_SLICES,
     (m.WorkerCheckpoint, "carried_path"): _PATH,
     (m.WorkerCheckpoint, "slice_count"): _SLICES,

@@ -1,75 +1,118 @@
-"""A ring of ZeroMQ links as a `Collective`: one frame to the successor, one from the predecessor.
-
-A frame of an older generation is dropped and counted: it was on its way when its ring ended.
-Anything else that the schedule does not expect breaks the ring, and names the predecessor.
-"""
+"""The worker's ring as a `Collective`: what the compute thread asks of the ring thread."""
 
 from __future__ import annotations
 
-from meshd.core.errors import MeshdError
-from meshd.core.messages import RingMember
-from meshd.core.schedule import Hop
-from meshd.core.types import Generation
-from meshd.net.bulk import BulkLink
-from meshd.train.collective import Payload
-from meshd.train.errors import RingBrokenError
-from meshd.wire.bulk import BulkHeader
-
-LISTEN_S = 1.0  # how long one wait lasts, before the next one
-PATIENCE_S = 86_400.0  # the daemon, not a deadline here, decides that a neighbour is lost
+from meshd.core.messages import RingMember as RingAddress
+from meshd.core.ring.agreement import Plan, RingId
+from meshd.core.ring.effects import Committed, Dismissed, Gathered, Reformed
+from meshd.core.ring.member import RingMember
+from meshd.train.errors import ReformedError
+from meshd.train.holding import SliceHolding
+from meshd.worker.ring_thread import Ask, RingThread
 
 
-class ZmqRing:
-    """This member's place in a committed ring."""
-
-    def __init__(
-        self, link: BulkLink, generation: Generation, members: tuple[RingMember, ...], rank: int
-    ) -> None:
-        self.rank = rank
-        self.size = len(members)
-        self.stale = 0
-        """Frames of older generations that were dropped."""
-        self._link = link
-        self._generation = generation
-        self._predecessor = members[(rank - 1) % self.size]
-        self._successor = members[(rank + 1) % self.size]
-        if self.size > 1:
-            link.expect(self._predecessor.key)
-            link.connect(self._successor)
-
-    def swap(self, step: int, hop: Hop, payload: Payload, expected_bytes: int) -> memoryview:
-        """As `meshd.train.collective.Collective.swap`."""
-        header = BulkHeader(
-            int(hop.phase), self._generation, step, hop.send_chunk, hop.hop, len(payload)
-        )
-        wanted = BulkHeader(
-            int(hop.phase), self._generation, step, hop.receive_chunk, hop.hop, expected_bytes
-        )
-        try:
-            self._link.send(header, payload, PATIENCE_S)
-        except MeshdError as error:
-            raise RingBrokenError(str(error), self._successor.key) from None
-        return self._receive(wanted)
-
-    def _receive(self, wanted: BulkHeader) -> memoryview:
-        while True:
-            received = self._link.receive(LISTEN_S)
-            if received is None:
-                continue
-            header, payload = received
-            if header.generation < self._generation:
-                self.stale += 1
-                continue
-            if header != wanted or len(payload) != wanted.payload_bytes:
-                raise RingBrokenError(
-                    f"{self._predecessor.name} sent {_words(header)} where {_words(wanted)} is due",
-                    self._predecessor.key,
-                )
-            return payload
+class DismissedError(Exception):
+    """The ring goes on without this member, which has handed over what it had."""
 
 
-def _words(header: BulkHeader) -> str:
-    return (
-        f"phase {header.phase} step {header.step} hop {header.hop} chunk {header.chunk}"
-        f" ({header.payload_bytes} bytes)"
-    )
+class ElasticRing:
+    """This worker's place in a ring whose members come and go. `attach` comes before its use."""
+
+    elastic = True
+
+    def __init__(self) -> None:
+        self.plan: Plan
+        self.rank = 0
+        self._thread: RingThread
+        self._holding: SliceHolding
+
+    @property
+    def size(self) -> int:
+        """As `Collective.size`."""
+        return len(self.plan.order)
+
+    @property
+    def addresses(self) -> tuple[RingAddress, ...]:
+        """The present ring's members."""
+        return self._thread.addresses
+
+    def attach(self, thread: RingThread) -> None:
+        """From here on this is the thread that is asked."""
+        self._thread = thread
+
+    def join(self, holding: SliceHolding) -> None:
+        """As `Collective.join`: wait for the first ring."""
+        self._holding = holding
+        event = self._thread.next_event()
+        while not isinstance(event, Reformed):
+            event = self._next(event)
+        self._take(event)
+
+    def begin(self) -> None:
+        """As `Collective.begin`."""
+        ring = self.plan.ring
+        self._thread.ask(lambda member, now: member.begin(ring, now))
+
+    def opened(self, bucket: int) -> None:
+        """As `Collective.opened`."""
+        ring = self.plan.ring
+        self._thread.ask(lambda member, now: member.opened(ring, bucket, now))
+
+    def finish(self) -> None:
+        """As `Collective.finish`."""
+        self._await(Committed)
+
+    def gather(self, kind: int, payload: bytes) -> tuple[bytes, ...]:
+        """As `Collective.gather`."""
+        ring = self.plan.ring
+        self._thread.ask(_gather(ring, kind, payload))
+        event = self._await(Gathered)
+        assert isinstance(event, Gathered)  # noqa: S101 - `_await` was asked for it
+        return event.payloads
+
+    def measured(self, speed: float) -> None:
+        """As `Collective.measured`: the captain hears it with the next ACK."""
+
+        def act(member: RingMember, now: float) -> None:
+            member.speed = speed
+
+        self._thread.ask(act)
+
+    def discard(self, why: str) -> None:
+        """As `Collective.discard`."""
+        ring = self.plan.ring
+        self._thread.ask(lambda member, now: member.discard(ring, why))
+        self._await(Committed)  # nothing is committed before the ring is another one
+
+    def _await(self, kind: type) -> Committed | Gathered:
+        """Wait for this kind of event.
+
+        Raises:
+            ReformedError: the ring changed; `plan`, `rank` and the holding's step are the new ones.
+            DismissedError: the new ring does not have this member.
+        """
+        event = self._thread.next_event()
+        while not isinstance(event, kind):
+            if isinstance(event, Reformed):
+                self._take(event)
+                raise ReformedError
+            event = self._next(event)
+        assert isinstance(event, Committed | Gathered)  # noqa: S101 - the kinds there are
+        return event
+
+    def _next(self, event: object) -> Committed | Gathered | Reformed | Dismissed:
+        """What comes after an event that nobody waits for."""
+        if isinstance(event, Dismissed):
+            raise DismissedError
+        return self._thread.next_event()
+
+    def _take(self, event: Reformed) -> None:
+        self.plan, self.rank = event.plan, event.rank
+        self._holding.step = event.plan.step
+
+
+def _gather(ring: RingId, kind: int, payload: bytes) -> Ask:
+    def act(member: RingMember, now: float) -> None:
+        member.gather(ring, kind, payload, now)
+
+    return act

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import ctypes
 import os
-import queue
 import signal
+import sys
 import threading
+from typing import Protocol
 
 from meshd.core.errors import RemoteProtocolError
-from meshd.core.messages import RingStart
+from meshd.core.messages import RingLeave, RingMember, RingPlan, RingProposal
+from meshd.core.ring.agreement import Plan, Proposal
+from meshd.core.ring.wire_forms import plan_of, proposal_of
 from meshd.net.worker_link import WorkerEnd
 
 PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
@@ -29,24 +32,47 @@ def die_with_parent() -> None:
         os._exit(1)
 
 
+class RingEar(Protocol):
+    """What takes the captain's messages: the ring thread."""
+
+    def propose(self, proposal: Proposal) -> None:
+        """A captain asks for a new ring."""
+        ...
+
+    def commit(self, plan: Plan, members: tuple[RingMember, ...]) -> None:
+        """A captain decided; `members`: where they listen."""
+        ...
+
+    def leave(self) -> None:
+        """This member is to leave the ring."""
+        ...
+
+
 class Lifeline:
-    """Reads the daemon's messages in a thread; hands on RingStart, exits at the end of the link."""
+    """Reads the daemon's messages in a thread; hands them to the ring, exits at the link's end."""
 
     def __init__(self, link: WorkerEnd) -> None:
         self._link = link
-        self._starts: queue.Queue[RingStart] = queue.Queue()
+        self._early: list[object] = []
+        self._ear: RingEar | None = None
+        self._lock = threading.Lock()
 
     def start(self) -> None:
         """Begin to listen."""
         threading.Thread(target=self._listen, name="lifeline", daemon=True).start()
 
     def send(self, message: object) -> None:
-        """Tell the daemon; NotRunningError when it is gone."""
-        self._link.send(message)
+        """Tell the daemon; NotRunningError when it is gone. From any thread."""
+        with self._lock:
+            self._link.send(message)
 
-    def wait_for_ring(self) -> RingStart:
-        """Block until the ring is committed."""
-        return self._starts.get()
+    def hand_to(self, ear: RingEar) -> None:
+        """From here on this hears what captains say; what came before first."""
+        with self._lock:
+            self._ear = ear
+            early, self._early = self._early, []
+        for message in early:
+            self._hand(ear, message)
 
     def _listen(self) -> None:
         while True:
@@ -56,5 +82,20 @@ class Lifeline:
                 message = None
             if message is None:
                 os._exit(1)  # not sys.exit: the main thread may be inside a kernel or a product
-            if isinstance(message, RingStart):
-                self._starts.put(message)
+            with self._lock:
+                ear = self._ear
+                if ear is None:
+                    self._early.append(message)
+            if ear is not None:
+                self._hand(ear, message)
+
+    def _hand(self, ear: RingEar, message: object) -> None:
+        try:
+            if isinstance(message, RingProposal):
+                ear.propose(proposal_of(message))
+            elif isinstance(message, RingPlan):
+                ear.commit(plan_of(message), message.members)
+            elif isinstance(message, RingLeave):
+                ear.leave()
+        except RemoteProtocolError as error:  # the captain asks again, or another one does
+            print(f"refused: {error}", file=sys.stderr, flush=True)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from meshd.core.messages import JobProgress, SliceFile, WorkerCheckpoint, WorkerProgress
-from meshd.core.types import Step
+from meshd.core.types import MachineKey, Step
 from meshd.train.checkpoint import write_carried, write_slice
-from meshd.train.trainer import Evaluated, Stepped, Trainer
+from meshd.train.trainer import Differs, Evaluated, Stepped, Trainer
 from meshd.worker.lifeline import Lifeline
 
 PROGRESS_PERIOD_S = 0.5  # a screen refreshed twice a second looks live; more is only traffic
@@ -52,6 +52,15 @@ class Report:
             flush=True,
         )
 
+    def differs(self, event: Differs, names: Mapping[MachineKey, str]) -> None:
+        """Leave a line in the job's log for each machine that holds something else."""
+        for key, what in event.machines:
+            print(
+                f"step {event.step}: {names.get(key, key)} {what}: it fetches its state again",
+                file=sys.stderr,
+                flush=True,
+            )
+
     def progress(self) -> JobProgress:
         """The figures now; `loss` is the mean since they were last asked for."""
         if self._losses:
@@ -71,7 +80,9 @@ class Report:
         self._next = self._clock() + PROGRESS_PERIOD_S
 
 
-def save_checkpoint(trainer: Trainer, step: int, scratch: Path, lifeline: Lifeline) -> None:
+def save_checkpoint(
+    trainer: Trainer, kept: list[int], step: int, scratch: Path, lifeline: Lifeline
+) -> None:
     """Write the slices that this member keeps, and its carried error; tell the daemon.
 
     A full disk costs this checkpoint, not the run: the last complete one stays, the log says so.
@@ -80,13 +91,13 @@ def save_checkpoint(trainer: Trainer, step: int, scratch: Path, lifeline: Lifeli
     try:
         folder.mkdir(parents=True, exist_ok=True)
         files = []
-        for index in trainer.exchange.kept_slices():
+        for index in kept:
             path = folder / f"slice-{index}"
             statistics = trainer.statistics.vector() if index == 0 else None
-            write_slice(path, trainer.exchange.states[index], statistics)
+            write_slice(path, trainer.holding.states[index], statistics)
             files.append(SliceFile(index, str(path)))
         carried_path = ""
-        carried = trainer.exchange.carried_error()
+        carried = trainer.holding.carried_error()
         if carried.size:
             carried_path = str(folder / "carried")
             write_carried(Path(carried_path), carried)

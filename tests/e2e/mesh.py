@@ -45,12 +45,12 @@ class Mesh:
             command, capture_output=True, text=True, timeout=PATIENCE_S, check=False
         )
 
-    def submit(self, epochs: int, *lines: str, name: str = "job") -> str:
-        """Submit a small job on generated data; returns its id."""
+    def submit(self, epochs: int, *lines: str, name: str = "job", least: int = 3) -> str:
+        """Submit a small job on generated data that waits for `least` machines; returns its id."""
         job = self.folder / f"{name}.toml"
         job.write_text(
             f'name = "{name}"\n[network]\nwidth = 64\n[training]\nbatch = 24\nepochs = {epochs}\n'
-            "learning_rate = 1e-2\ncheckpoint_steps = 20\n[mesh]\nmembers_min = 3\n"
+            f"learning_rate = 1e-2\ncheckpoint_steps = 20\n[mesh]\nmembers_min = {least}\n"
             + "\n".join(lines)
         )
         done = self.cli("submit", str(job), "--data", str(self.data()))

@@ -46,7 +46,8 @@ def test_message_is_as_the_contract_says(name: str) -> None:
     entry = CONTRACT["message"][name]
     number = NUMBER_OF[name]
     assert entry["number"] == number
-    assert number in Family[entry["link"].upper()].value
+    links = {entry["link"], entry.get("also", entry["link"])}
+    assert links == {family.name.lower() for family in Family if number in family.value}
     assert entry["max_bytes"] == frame_limit(number) <= limits.MAX_CONTROL_FRAME_BYTES
     assert 1 <= entry["since"] <= CONTRACT["protocol"]
     check_fields(NUMBERS[number], entry["fields"])

@@ -82,6 +82,12 @@ def packed(number: int, fields: Any) -> bytes:
 
 BLOB = "ab" * 32
 PROGRESS = {"step": 1, "epoch": 0, "loss": 0.5, "accuracy": -1.0, "seconds": 1.0, "bytes_sent": 0}
+RING = {"generation": 1, "captain": "", "salt": 0}
+ACK = {
+    **{"job": "0f" * 16, "generation": 1, "ring": RING, "step": -1, "history": [], "running": RING},
+    **{"held": [], "going": [], "speed": 0.0, "leaving": False, "waits": False, "past": []},
+    "to": "a" * 40,
+}
 BULK = (b"mB", 1, 2, 3, 0, 4, 5, 6, 7)
 
 
@@ -103,7 +109,7 @@ def progress(**changes: Any) -> bytes:
 
 
 def bulk_frame(**changes: Any) -> bytes:
-    names = ("magic", "version", "phase", "hop", "zero", "chunk", "generation", "size", "step")
+    names = ("magic", "version", "phase", "hop", "tag", "chunk", "generation", "size", "step")
     values = dict(zip(names, BULK, strict=True)) | changes
     return struct.pack(">2sBBHHIIIQ", *values.values())
 
@@ -160,6 +166,12 @@ REJECTS: dict[str, tuple[str, str, bytes]] = {
     "map-for-text": ("machine", "wrong-type", packed(3, {"reason": {}})),
     "text-for-array": ("machine", "wrong-type", propose(members="abc")),
     "int-for-part": ("worker", "wrong-type", packed(103, {"progress": 5})),
+    "ring-step-below-none": ("worker", "out-of-bounds", packed(20, ACK | {"step": -2})),
+    "slice-4096": ("machine", "out-of-bounds", packed(20, ACK | {"held": [4096]})),
+    "slices-4097": ("machine", "out-of-bounds", packed(20, ACK | {"going": [0] * 4097})),
+    "ring-without-captain": ("machine", "missing-field", packed(20, ACK | {"ring": {}})),
+    "speed-infinite": ("machine", "out-of-bounds", packed(20, ACK | {"speed": float("inf")})),
+    "ring-message-on-local": ("local", "wrong-link", packed(20, ACK)),
     "int-negative": ("machine", "out-of-bounds", beat(sequence=-1)),
     "int-2-53": ("machine", "out-of-bounds", beat(sequence=2**53)),
     "int-2-64-less-1": ("machine", "out-of-bounds", beat(sequence=2**64 - 1)),
@@ -187,7 +199,6 @@ REJECTS: dict[str, tuple[str, str, bytes]] = {
     "bulk-version-newer": ("bulk", "version", bulk_frame(version=2)),
     "bulk-cut": ("bulk", "malformed", bulk_frame()[:-1]),
     "bulk-trailing-byte": ("bulk", "malformed", bulk_frame() + b"\0"),
-    "bulk-zero-bits-set": ("bulk", "malformed", bulk_frame(zero=1)),
     "bulk-step-2-53": ("bulk", "malformed", bulk_frame(step=2**53)),
     "bulk-payload-too-large": ("bulk", "oversize", bulk_frame(size=(64 << 20) + 1)),
 }  # fmt: skip

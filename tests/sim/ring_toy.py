@@ -45,6 +45,9 @@ class ToyJob:
         hops = size - 1 if every else min(self.copies, size) - 1
         return Route(rank, size, count, hops, self.direct, frozenset(empty))
 
+    def holding(self) -> ToyHolding:
+        return ToyHolding(self)
+
 
 def first_latents(index: int) -> list[int]:
     return [(index * 7 + 3 * e) % 11 - 5 for e in range(ELEMENTS)]
@@ -99,6 +102,9 @@ class ToyHolding:
         self.before = Staged()
         self.log: list[tuple] = []
         """What happened to the carried error and the state between steps."""
+
+    def lay_out(self, plan: Plan, rank: int) -> Route:
+        return self.job.route(plan, rank)
 
     def prepare(self, plan: Plan, rank: int, step: int) -> None:
         """The compute thread is about to begin a step of this ring."""

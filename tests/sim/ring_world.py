@@ -131,8 +131,8 @@ class World:
 
     def add(self, key: str, step: int = NOTHING) -> Node:
         """A machine that is ready to train: at the job's start with its first state."""
-        holding = ToyHolding(self.job)
-        member = RingMember(key, holding, self.job.route, step)
+        holding = self.job.holding()
+        member = RingMember(key, holding, holding.lay_out, step)
         before = self.nodes.get(key)
         view = {k for k, n in self.nodes.items() if n.alive} | {key}
         node = Node(key, holding, member, view, self.start)
@@ -341,7 +341,8 @@ class World:
     def _complain(self, node: Node, sender: str, complaint: Complaint) -> None:
         if node.captain:
             c = complaint
-            node.captain.complains(sender, c.ring, c.about, c.why, self.now)
+            why = f"{c.about} {c.why}" if c.about else c.why
+            node.captain.complains(sender, c.ring, c.about, why, self.now)
 
     def all_see(self, node: Node, alive: Callable[[], bool], within_s: float = 0.3) -> None:
         """All others hear, each at its time, whether this one is there; unless it is another."""

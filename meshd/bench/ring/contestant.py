@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
 from meshd.core.messages import RingMember
+
+EXCHANGES = ("votes", "direct", "onebit")
+"""meshd's own."""
 
 WIDTH = 1024
 """Columns of the networks that are exchanged."""
@@ -35,8 +38,18 @@ class Neighbourhood:
     """What members learn of each other before they begin. `store_port`: of the first member's."""
 
     members: tuple[RingMember, ...]
+    """By rank; the port is the first contestant's."""
+    ports: list[dict[str, int]]
+    """Of each member: contestant -> port."""
     first_address: str
     store_port: int
+
+    def at(self, name: str) -> tuple[RingMember, ...]:
+        """The members where they listen for one contestant."""
+        return tuple(
+            replace(member, port=ports[name])
+            for member, ports in zip(self.members, self.ports, strict=True)
+        )
 
 
 class Contestant(Protocol):

@@ -108,8 +108,8 @@ class Crew:
         found = self._ask_each([{"do": "listen", "place": place} for place in places])
         members = [
             {
-                **{"key": one["key"], "name": f"m{rank}", "port": one["port"]},
-                "host": self._hosts.addresses[rank],
+                **{"key": one["key"], "name": f"m{rank}"},
+                **{"host": self._hosts.addresses[rank], "port": min(one["ports"].values())},
             }
             for rank, one in enumerate(found)
         ]
@@ -117,6 +117,7 @@ class Crew:
             {
                 **{"do": "join", "members": members, "store_port": found[0]["store_port"]},
                 "first_address": self._hosts.addresses[0],
+                "ports": [one["ports"] for one in found],
             }
         )
 

@@ -1,6 +1,6 @@
 """A member's process: `python -m meshd.bench.ring.member`, one JSON object a line in, one out.
 
-    {"do": "listen", "place": {...}}                 -> {"key", "port", "store_port"}
+    {"do": "listen", "place": {...}}                 -> {"key", "ports", "store_port"}
     {"do": "join", "members": [...], ...}            -> {}
     {"do": "prepare", "name": NAME}                  -> {}
     {"do": "turn", "at": SECONDS}                    -> {"end": SECONDS, "cpu": SECONDS}
@@ -28,15 +28,13 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 import torch
 
 from meshd.bench.ring import gloo
-from meshd.bench.ring.contestant import Contestant, Neighbourhood, Place
-from meshd.bench.ring.votes import VotesContestant
-from meshd.bench.ring.wire import CurveRing, PlainRing
+from meshd.bench.ring.contestant import EXCHANGES, Contestant, Neighbourhood, Place
+from meshd.bench.ring.exchange import ExchangeContestant
+from meshd.bench.ring.wire import CURVE, CurveRing, PlainRing
 from meshd.core.messages import RingMember
-from meshd.core.types import Generation
-from meshd.net.bulk import BulkLink
+from meshd.net.bulk import BulkLinks
 from meshd.net.keys import load_or_create_keys
 from meshd.net.roster import ROSTER_FILE, RosterFile, add_to_roster
-from meshd.worker.collective import ZmqRing
 
 
 class Member:
@@ -47,7 +45,10 @@ class Member:
         self._store = gloo.open_store(place)
         self._keys = load_or_create_keys(place.folder)
         self._roster = place.folder / ROSTER_FILE
-        self._link = BulkLink(self._keys, RosterFile(self._roster), place.address)
+        self._links = {
+            name: BulkLinks(self._keys, RosterFile(self._roster), place.address)
+            for name in (*EXCHANGES, CURVE)
+        }
         self._contestants: dict[str, Contestant] = {}
         self._makers: dict[str, Callable[[], Contestant]] = {}
         self._current: Contestant
@@ -55,20 +56,24 @@ class Member:
     def whereabouts(self) -> dict[str, Any]:
         """What the others must know."""
         port = self._store.port if self._store else 0
-        return {"key": self._keys.public, "port": self._link.port, "store_port": port}
+        ports = {name: links.port for name, links in self._links.items()}
+        return {"key": self._keys.public, "ports": ports, "store_port": port}
 
     def join(self, around: Neighbourhood) -> None:
         """Trust the others and meet them."""
         for member in around.members:
             add_to_roster(self._roster, member.name, member.key)
         gloo.open_group(self._place, around, self._store)
-        place, link = self._place, self._link
-        ring = ZmqRing(link, Generation(1), around.members, place.rank)
-        self._makers |= {
-            "votes": lambda: VotesContestant(place, ring),
-            "curve": lambda: CurveRing(place, link),
-            "tcp": lambda: PlainRing(place, around),
-        }
+        place = self._place
+        for name, links in self._links.items():
+            members = around.at(name)
+            if name == CURVE:
+                self._makers[name] = functools.partial(CurveRing, place, links, members)
+            else:
+                self._makers[name] = functools.partial(
+                    ExchangeContestant, place, name, links, members
+                )
+        self._makers["tcp"] = lambda: PlainRing(place, around)
         for name, make in gloo.makers().items():
             self._makers[name] = functools.partial(make, place)
 
@@ -95,7 +100,8 @@ class Member:
         for contestant in self._contestants.values():
             contestant.close()
         gloo.close_group()
-        self._link.close()
+        for links in self._links.values():
+            links.close(0)
 
 
 def answer(member: Member, request: dict[str, Any]) -> dict[str, Any]:
@@ -105,7 +111,8 @@ def answer(member: Member, request: dict[str, Any]) -> dict[str, Any]:
         return member.whereabouts()
     if what == "join":
         members = tuple(RingMember(**one) for one in request["members"])
-        member.join(Neighbourhood(members, request["first_address"], request["store_port"]))
+        around = (request["ports"], request["first_address"], request["store_port"])
+        member.join(Neighbourhood(members, *around))
     elif what == "prepare":
         member.prepare(request["name"])
     elif what == "turn":

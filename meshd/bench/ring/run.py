@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from meshd.bench import machine
-from meshd.bench.ring.contestant import whole_rows
+from meshd.bench.ring.contestant import EXCHANGES, whole_rows
 from meshd.bench.ring.crew import Crew, Turn
 from meshd.bench.ring.gloo import BUCKETS, TYPES
 from meshd.bench.ring.hosts import hosts_for
@@ -25,7 +25,6 @@ from meshd.core.errors import UsageError
 from meshd.lab.network import unavailable
 from meshd.lab.rates import parse_rate
 
-EXCHANGES = ("votes",)
 MOST_MEMBERS = 64
 MOST_PARAMS = 1_000_000_000
 

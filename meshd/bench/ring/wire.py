@@ -11,10 +11,12 @@ import time
 
 from meshd.bench.ring.contestant import Neighbourhood, Place
 from meshd.core.errors import FailureError
-from meshd.net.bulk import BulkLink
+from meshd.core.messages import RingMember
+from meshd.net.bulk import BulkLinks, Received
 from meshd.wire.bulk import BulkHeader
 
-CEILINGS = ("tcp", "curve")
+CURVE = "curve"
+CEILINGS = ("tcp", CURVE)
 PORT = 29_400  # of the first member; the next has the next, for members that share one address
 PIECE_BYTES = 1 << 20
 AHEAD = 4  # pieces that are sent before the first is awaited: the link is never without any
@@ -76,36 +78,42 @@ def _connect(host: str, port: int) -> socket.socket:
 
 
 class CurveRing:
-    """The same over the member's own links, in messages of 1 MiB."""
+    """The same over links as meshd's rings have, in messages of 1 MiB."""
 
-    def __init__(self, place: Place, link: BulkLink) -> None:
-        self._link = link
+    def __init__(self, place: Place, links: BulkLinks, members: tuple[RingMember, ...]) -> None:
+        self._links = links
+        after = members[(place.rank + 1) % place.size]
+        self._successor = after.key
+        links.expect({members[(place.rank - 1) % place.size].key})
+        links.reach([after])
         count, rest = divmod(place.params, PIECE_BYTES)
         self._sizes = [PIECE_BYTES] * count + ([rest] if rest else [])
         self._piece = memoryview(bytes(PIECE_BYTES))
+        self._came = 0
 
     def prepare(self) -> None:
         """Nothing changes."""
+        self._came = 0
 
     def exchange(self) -> None:
         """Send each, some ahead of what is awaited."""
-        waiting = 0
-        for size in self._sizes:
-            self._link.send(BulkHeader(0, 1, 0, 0, 0, size), self._piece[:size], TIMEOUT_S)
-            waiting += 1
-            if waiting > AHEAD:
-                self._receive()
-                waiting -= 1
-        for _ in range(waiting):
-            self._receive()
+        for number, size in enumerate(self._sizes):
+            header = BulkHeader(0, 1, 0, 0, 0, size)
+            self._links.send(self._successor, header, self._piece[:size])
+            self._receive(number - AHEAD)
+        self._receive(len(self._sizes))
 
-    def _receive(self) -> None:
-        if self._link.receive(TIMEOUT_S) is None:
-            raise FailureError("the predecessor sends nothing")
+    def _receive(self, count: int) -> None:
+        deadline = time.monotonic() + TIMEOUT_S
+        while self._came < count:
+            if time.monotonic() > deadline:
+                raise FailureError("the predecessor sends nothing")
+            events = self._links.wait(1.0)
+            self._came += sum(isinstance(event, Received) for event in events)
 
     def digest(self) -> str:
         """Zeros."""
         return ""
 
     def close(self) -> None:
-        """The link is the member's."""
+        """The links are the member's."""

@@ -34,6 +34,11 @@ ANSWER_FIRST_S, ANSWER_FLOOR_S, ANSWER_CEILING_S = 2.0, 0.6, 10.0
 """An ACK takes a round trip and what the member's ring thread does at the moment: milliseconds. The
 floor is for a machine that is loaded by its owner."""
 
+UNSUSPECTED_S = 2.5
+"""At least so long a member may take that nobody has complained about. It is probably well and has
+no time at the moment: a machine whose cores are taken by a process that loads torch has been seen
+to answer after a second, and two rings that train side by side throw away what one of them did."""
+
 ASK_AGAIN_S = 0.3
 """How long the answer to a PROPOSE may take before it is sent again: it may have been lost."""
 
@@ -215,7 +220,7 @@ class RingCaptain:
         ours = plan is not None and ring == plan.ring
         if plan is not None and ours and sender not in plan.order:
             return
-        self._ask(f"{about} {why}" if about else why, now)
+        self._ask(why, now)
         if ours and self._asking is not None:
             self._asking.complaint = sender, about
 
@@ -341,7 +346,12 @@ class RingCaptain:
         return [k for k in asking.proposal.members if k in self.members and k not in asking.acks]
 
     def _until(self, asking: _Asking) -> float:
-        return asking.since + self._answers.limit()
+        """How long to wait for who is silent: less for who was complained about."""
+        about = asking.complaint[1] if asking.complaint else None
+        limit = self._answers.limit()
+        if any(key != about for key in self._silent(asking)):
+            limit = max(limit, UNSUSPECTED_S)
+        return asking.since + limit
 
     def _decide(self, now: float) -> None:
         """Form the ring if everybody answered, or if who did not has had its time."""

@@ -11,9 +11,8 @@ of small payloads (`gather`), the network brings frames, the captain proposals a
 out are effects, in order. A ring that ends while the compute thread is at work answers nothing more
 to it but `Reformed`, with the step from which to go on.
 
-Frames of a ring that is older than the present one are dropped and counted; those of the ring that
-was promised wait, since a neighbour may have heard COMMIT first. There can be none of a still newer
-one: its plan has only members that promised it.
+Frames of an older ring are dropped and counted; those of the ring that was promised wait, since a
+neighbour may have heard COMMIT first. Newer ones have only members that promised them.
 """
 
 from __future__ import annotations
@@ -222,11 +221,7 @@ class RingMember:
             self._guarded(lambda step: step.open(bucket), now)
 
     def gather(self, ring: RingId, kind: int, payload: bytes, now: float) -> None:
-        """Begin to gather small payloads of one kind, between two steps.
-
-        Raises:
-            ValueError: this kind was gathered at this step already: frames would be mistaken.
-        """
+        """Gather small payloads between two steps; ValueError for a kind's second time at one."""
         plan = self._training(ring)
         if plan is None:
             return
@@ -236,6 +231,14 @@ class RingMember:
         self._gathering = Gathering(kind, self.rank, len(plan.order), payload)
         self._pump_gathering(plan, now)
         self._replay_early(now)
+
+    def discard(self, ring: RingId, why: str) -> None:
+        """The state here is not to be trusted: forget it, and ask for a ring that brings it."""
+        if self._training(ring) is not None:
+            self._abort_step()
+            self._holding.forget()
+            self.step, self.history, self._past = NOTHING, (), None
+            self._out.append(Complaint(ring, self.me, why))
 
     def _training(self, ring: RingId) -> Plan | None:
         """The present plan, if it is this ring's and nothing has stopped it."""
@@ -368,6 +371,9 @@ class RingMember:
         try:
             act(step)
         except BadPayloadError as error:
+            if error.own:  # if it is the sender's fault after all, it happens again with new state
+                self.discard(plan.ring, str(error))
+                return
             rank = self.rank - 1 if error.sender is None else error.sender
             self._accuse(plan, plan.order[rank % len(plan.order)], error)
             return

@@ -141,8 +141,9 @@ def _worlds(acks: Acks) -> list[_World]:
 
 
 def _past_order(acks: Acks, current: tuple[MachineKey, ...]) -> tuple[MachineKey, ...]:
-    """Ring order of the last step that these have committed, if any of them has its results."""
-    return next((acks[key].past for key in current if acks[key].past), ())
+    """Ring order of the last step that these have committed, if any of them has its results; who
+    was no member of that ring has none, whatever it says."""
+    return next((acks[key].past for key in current if key in acks[key].past), ())
 
 
 def _holders(acks: Acks, world: _World, shape: Shape) -> list[set[MachineKey]]:
@@ -165,7 +166,9 @@ def _speeds(acks: Acks, staying: list[MachineKey]) -> dict[MachineKey, float]:
 def _past(world: _World, acks: Acks) -> list[Transfer]:
     """Each that was left behind hears the step's results from who precedes it in that ring."""
     order = _past_order(acks, world.current)
-    chain = [k for k in order if k in world.behind or (k in world.current and acks[k].past)]
+    chain = [
+        k for k in order if k in world.behind or (k in world.current and acks[k].past == order)
+    ]
     return [
         Transfer(Cargo.PAST, 0, chain[place - 1], key)
         for place, key in enumerate(chain)

@@ -15,12 +15,14 @@ Payload = bytes | memoryview
 class BadPayloadError(Exception):
     """A payload that no sound member sends: what is wrong, in one clause.
 
-    `sender`: the rank that it came from, where that is not the predecessor.
+    `sender`: the rank that it came from, where that is not the predecessor. `own`: it may as well
+    be sound, and what it was held against here is not.
     """
 
-    def __init__(self, what: str, sender: int | None = None) -> None:
+    def __init__(self, what: str, sender: int | None = None, own: bool = False) -> None:
         super().__init__(what)
         self.sender = sender
+        self.own = own
 
 
 class Replica(Protocol):

@@ -1,41 +1,34 @@
 """A mesh of real nodes in one process: virtual clock, seeded delays, links that can be cut.
 
 Every effect is performed on plain values: a `Send` becomes a delivery some milliseconds later (in
-order on each link, as TCP does), a `StartWorker` becomes a `Worker` that reports progress, writes
-checkpoints and finishes, on the same clock. Nothing sleeps and nothing runs at once.
+order on each link, as TCP does), a `StartWorker` becomes a `RingWorker` (ring_worker.py): a
+real ring member, same clock. Nothing sleeps and nothing runs at once.
 """
 
 from __future__ import annotations
 
-import hashlib
+import functools
 import heapq
 import itertools
 import random
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import pytest
 
 from meshd.core import effects, events
 from meshd.core.job import new_record
 from meshd.core.jobspec import canonical_json, parse_toml
-from meshd.core.messages import (
-    JobProgress,
-    JobRecord,
-    RingMember,
-    SliceBlob,
-    WorkerFailed,
-    WorkerProgress,
-    WorkerReady,
-)
+from meshd.core.messages import JobRecord, WorkerFailed
 from meshd.core.node import Node
 from meshd.core.site import Identity
-from meshd.core.types import BlobId, JobId, MachineKey, Step
+from meshd.core.types import BlobId, JobId, MachineKey
 
-STEPS = 100
-CHECKPOINT_STEPS = 20
-STEP_S = 0.1
-SLICES = 5
+sys.path.insert(0, str(Path(__file__).parent))
+from ring_worker import RingWorker
+
 DATA = BlobId("da" * 32)
 
 
@@ -43,22 +36,6 @@ def spec_text(name: str = "fashion", least: int = 3, most: int = 8) -> str:
     """A job file's canonical form."""
     toml = f'name = "{name}"\n[mesh]\nmembers_min = {least}\nmembers_max = {most}\n'
     return canonical_json(parse_toml(toml))
-
-
-def blob_of(*parts: object) -> BlobId:
-    """A stand-in for a content hash: equal parts, equal blob."""
-    return BlobId(hashlib.blake2b(repr(parts).encode(), digest_size=32).hexdigest())
-
-
-@dataclass
-class Worker:
-    """What one worker process would tell its daemon, on the virtual clock."""
-
-    start: effects.StartWorker
-    step: int
-    ring: tuple[RingMember, ...] = ()
-    rank: int = 0
-    finished: bool = False
 
 
 @dataclass
@@ -73,7 +50,7 @@ class Machine:
     disk: dict[JobId, JobRecord] = field(default_factory=dict)
     blobs: set[BlobId] = field(default_factory=set)
     links: set[MachineKey] = field(default_factory=set)
-    worker: Worker | None = None
+    worker: RingWorker | None = None
     log: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     pinned: frozenset[BlobId] = frozenset()
@@ -96,6 +73,7 @@ class Mesh:
         self.slice_error: set[str] = set()  # machines that write a wrong slice
         self.prepare_s: dict[str, float] = {}
         self.unable: dict[str, str] = {}
+        self.contents: dict[BlobId, object] = {}  # what a checkpoint's blobs say
         self.machines: list[Machine] = []
         for index in range(count):
             key = MachineKey(f"{index:02d}" * 20)
@@ -136,8 +114,9 @@ class Mesh:
         return record.job
 
     def kill(self, machine: Machine) -> None:
-        """kill -9 of the daemon; its worker ends with it."""
-        machine.up, machine.worker = False, None
+        """kill -9 of the daemon; its worker ends with it, and all its links break."""
+        machine.up = False
+        self.end_worker(machine)
         machine.links.clear()
 
     def restart(self, machine: Machine) -> None:
@@ -156,7 +135,7 @@ class Mesh:
         assert machine.worker is not None
         start = machine.worker.start
         if isinstance(event, events.WorkerExited | WorkerFailed):
-            machine.worker = None
+            self.end_worker(machine)
         machine.node.worker_event(start.job, start.generation, event, self.now)
         self.perform(machine)
 
@@ -270,63 +249,30 @@ class Mesh:
     def _do_StartWorker(self, machine: Machine, effect: effects.StartWorker) -> None:
         assert effect.data in machine.blobs
         assert all(piece.blob in machine.blobs for piece in effect.slices)
-        worker = machine.worker = Worker(effect, int(effect.step))
+        assert machine.worker is None, "one worker at a time"
+        worker = machine.worker = RingWorker(self, machine, effect)
 
         def ready() -> None:
             if machine.worker is worker:
-                self.worker_says(machine, WorkerReady(9000, STEPS, 1000))
+                self.worker_says(machine, worker.ready())
 
         self.at(self.now + 0.5, ready)
 
-    def _do_StartRing(self, machine: Machine, effect: effects.StartRing) -> None:
-        assert machine.worker is not None
-        machine.worker.ring, machine.worker.rank = effect.members, effect.rank
-        self._train(machine, machine.worker)
+    def _do_TellWorker(self, machine: Machine, effect: effects.TellWorker) -> None:
+        assert (effect.job, effect.generation) == (effect.message.job, effect.message.generation)
+        if machine.worker is not None:
+            machine.worker.hear(effect.message)
 
     def _do_StopWorker(self, machine: Machine, effect: effects.StopWorker) -> None:
+        self.end_worker(machine)
+
+    def end_worker(self, machine: Machine, told: bool = True) -> None:
+        """A worker's process is gone; its neighbours' links to it break."""
         machine.worker = None
-
-    def _train(self, machine: Machine, worker: Worker) -> None:
-        """One step of a worker; it needs all the other members' workers."""
-
-        def step() -> None:
-            if machine.worker is not worker or worker.finished:
-                return
-            others = [self.by_key(member.key).worker for member in worker.ring]
-            if all(other and other.start.generation == worker.start.generation for other in others):
-                worker.step += 1
-                self._report(machine, worker)
-            if machine.worker is worker:
-                self._train(machine, worker)
-
-        self.at(self.now + STEP_S, step)
-
-    def _report(self, machine: Machine, worker: Worker) -> None:
-        progress = JobProgress(Step(worker.step), 0, 1.0, 0.5, worker.step * STEP_S, worker.step)
-        if worker.step % 5 == 0:
-            self.worker_says(machine, WorkerProgress(progress))
-        if worker.step % CHECKPOINT_STEPS == 0 and machine.worker is worker:
-            self.worker_says(machine, self._checkpoint(machine, worker))
-        if worker.step == STEPS and machine.worker is worker:
-            model = blob_of("model", machine.name)
-            machine.blobs.add(model)
-            weight_hash = self.weights.get(machine.name, "aa" * 32)
-            worker.finished = True
-            self.worker_says(machine, events.ModelSaved(progress, weight_hash, model))
-
-    def _checkpoint(self, machine: Machine, worker: Worker) -> events.CheckpointSaved:
-        """Each slice is held by its owner and the owner's successor."""
-        size = len(worker.ring)
-        pieces = []
-        for index in range(SLICES):
-            owner = index % size
-            if worker.rank in (owner, (owner + 1) % size):
-                wrong = machine.name if machine.name in self.slice_error else ""
-                pieces.append(SliceBlob(index, blob_of("slice", index, worker.step, wrong)))
-        carried = blob_of("carried", machine.name, worker.step)
-        machine.blobs.update(piece.blob for piece in pieces)
-        machine.blobs.add(carried)
-        return events.CheckpointSaved(Step(worker.step), tuple(pieces), carried, SLICES)
+        for other in self.machines if told else ():
+            worker = other.worker
+            if worker is not None and (machine.key, other.key) not in self.cut:
+                self.at(self.now + 0.01, functools.partial(worker.link_lost, machine.key))
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ import pytest
 from meshd.core.errors import UsageError
 from meshd.core.formation import FAILURES_MAX
 from meshd.core.job import captain_order
-from meshd.core.messages import Abort, Commit, Ready, WorkerFailed
-from meshd.core.types import BlobId, Generation, MachineKey, Step
+from meshd.core.messages import Abort, Ready, WorkerFailed
+from meshd.core.types import BlobId, Generation, MachineKey
 
 
 def all_in(mesh, job, state):
@@ -142,7 +142,8 @@ def test_a_slice_that_nobody_holds_stops_the_resumed_job(make_mesh, make_spec):
     job = mesh.submit(mesh[0], make_spec())
     mesh.run_until(lambda: mesh.record(mesh[0], job).checkpoint.step == 40)
     mesh.run_until(lambda: all(m.worker for m in mesh.machines))
-    mesh.worker_says(mesh[0], WorkerFailed("out of memory", False))
+    for machine in mesh.machines:
+        mesh.worker_says(machine, WorkerFailed("out of memory", False))
     mesh.run_until(lambda: all_in(mesh, job, "stopped"))
     gone = mesh.record(mesh[0], job).checkpoint.slices[2].blob
     for machine in mesh.machines:
@@ -158,7 +159,8 @@ def test_a_member_without_its_carried_error_says_so_and_starts_it_at_zero(make_m
     job = mesh.submit(mesh[0], make_spec())
     mesh.run_until(lambda: mesh.record(mesh[0], job).checkpoint.step == 40)
     mesh.run_until(lambda: len(mesh.record(mesh[0], job).checkpoint.carried) == 3)
-    mesh.worker_says(mesh[0], WorkerFailed("out of memory", False))
+    for machine in mesh.machines:
+        mesh.worker_says(machine, WorkerFailed("out of memory", False))
     mesh.run_until(lambda: all_in(mesh, job, "stopped"))
     carried = {part.key: part.blob for part in mesh.record(mesh[0], job).checkpoint.carried}
     mesh[1].blobs.discard(carried[mesh[1].key])
@@ -176,11 +178,9 @@ def test_messages_of_another_generation_are_dropped_and_counted(make_mesh, make_
     captain = mesh.by_key(mesh.record(mesh[0], job).captain)
     member = next(m for m in mesh.machines if m is not captain)
     old = Generation(0)
-    record = mesh.record(member, job)
     for machine, sender, message in (
         (captain, member, Ready(job, old, 1234, 100)),
         (captain, member, Ready(job, Generation(7), 1234, 100)),
-        (member, captain, Commit(job, old, Step(0), record.members)),
         (member, captain, Abort(job, old, "", "old")),
     ):
         before = machine.node.site.refused["other-generation"]

@@ -13,7 +13,9 @@ from meshd.core.errors import LocalProtocolError, RemoteProtocolError
 from meshd.core.job import (
     FINAL,
     NEXT_GENERATION,
+    NO_RING_NAME,
     RANK,
+    STALLED,
     TRANSITIONS,
     advance,
     check_record,
@@ -22,9 +24,18 @@ from meshd.core.job import (
     new_record,
     onward,
     order,
+    reform,
+    stall,
 )
 from meshd.core.jobspec import canonical_json, parse_toml
-from meshd.core.messages import CarriedBlob, Checkpoint, MemberResult, RingMember, SliceBlob
+from meshd.core.messages import (
+    CarriedBlob,
+    Checkpoint,
+    MemberResult,
+    RingMember,
+    RingName,
+    SliceBlob,
+)
 from meshd.core.types import BlobId, Generation, JobId, MachineKey, Step
 
 KEYS = [MachineKey(f"{n:02d}" * 20) for n in range(3)]
@@ -42,13 +53,17 @@ checkpoints = st.builds(
 members = st.lists(st.sampled_from(KEYS), unique=True).map(
     lambda keys: tuple(RingMember(key, "desk", "h", 1) for key in keys)
 )
+rings = st.sampled_from([NO_RING_NAME, *(RingName(Generation(n), k) for n in (1, 2) for k in KEYS)])
 records = st.builds(
     lambda told, **changes: dataclasses.replace(
         HEAD, **changes, reason=told.format(onward(changes["checkpoint"].step))
     ),
     state=st.sampled_from(list(TRANSITIONS)),
     generation=st.integers(1, 3).map(Generation),
-    told=st.sampled_from(["a", "b", "a; `meshd resume j` {}", "b; `meshd resume j` {}"]),
+    told=st.sampled_from(
+        ["a", "b", "a; `meshd resume j` {}", "b; `meshd resume j` {}", "stalled: a", "zz"]
+    ),
+    ring=rings,
     step=st.integers(0, 3).map(Step),
     steps=st.integers(0, 1),
     members=members,
@@ -108,6 +123,32 @@ def test_every_row_of_the_table_climbs_so_it_survives_every_merge(record):
         assert after.generation == record.generation + (event in NEXT_GENERATION)
 
 
+@given(records, rings, members)
+def test_a_new_ring_and_a_stall_climb_within_the_attempt(record, ring, who):
+    training = dataclasses.replace(record, state="training")
+    if ring <= training.ring:
+        with pytest.raises(LocalProtocolError, match="cannot follow"):
+            reform(training, ring, who, Step(0), "trains")
+        return
+    after = reform(training, ring, who, Step(0), "trains")
+    assert merge(training, after) == after, "though it may go on from an earlier step"
+    stalled = stall(after, "two slices are nobody's")
+    assert stalled.reason.startswith(STALLED)
+    assert merge(after, stalled) == stalled
+    later = RingName(Generation(ring.generation + 1), KEYS[0])
+    assert merge(stalled, reform(stalled, later, who, Step(0), "a")).reason == "a"
+    stopped = advance(stalled, "stop", "a")
+    assert merge(stopped, reform(stalled, later, who, Step(9), "z")) == stopped
+
+
+def test_only_a_job_that_trains_changes_its_ring_or_stalls():
+    ring = RingName(Generation(1), KEYS[0])
+    with pytest.raises(LocalProtocolError):
+        reform(HEAD, ring, (), Step(0), "trains")
+    with pytest.raises(LocalProtocolError, match="cannot stall"):
+        stall(HEAD, "x")
+
+
 def test_what_is_not_in_the_table_is_a_defect_of_ours():
     events = {event for row in TRANSITIONS.values() for event in row}
     for state, event in itertools.product(TRANSITIONS, events):
@@ -132,7 +173,7 @@ def test_resume_goes_back_to_the_checkpoint_in_a_new_generation():
     resumed = advance(stopped, "resume", "again")
     assert (resumed.state, resumed.generation, resumed.step) == ("waiting", 2, 600)
     assert resumed.checkpoint == stopped.checkpoint
-    assert resumed.captain == "" and resumed.members == ()
+    assert resumed.captain == "" and resumed.members == () and resumed.ring == NO_RING_NAME
 
 
 def test_a_later_checkpoint_survives_a_later_state():
@@ -182,6 +223,7 @@ def test_the_id_names_the_head_and_nothing_else():
         ({"step": Step(-1)}, "negative steps"),
         ({"members": (RingMember(KEYS[0], "a", "h", 1),) * 2}, "or one twice"),
         ({"state": "training", "captain": KEYS[0]}, "without captain or members"),
+        ({"ring": RingName(Generation(1), MachineKey(""))}, "a ring without its captain"),
         (
             {"checkpoint": Checkpoint(Step(1), (SliceBlob(1, BLOBS[0]),), ())},
             "checkpoint lacks a slice",

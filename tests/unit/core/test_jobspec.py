@@ -39,7 +39,7 @@ WRONG = {
     'name = "x"\n[training]\nepochs = -1': "training.epochs: -1 is out of bounds",
     'name = "x"\n[training]\nschedule = "cos"': "must be one of linear, constant, cosine, step",
     'name = "x"\n[exchange]\ngamma = 100': "exchange.gamma 100 must be a multiple of 64",
-    'name = "x"\n[exchange]\nkind = "smoke"': "exchange.kind: must be one of votes, float32",
+    'name = "x"\n[exchange]\nkind = "smoke"': "kind: must be one of votes, direct, onebit, float32",
     'name = "x"\n[mesh]\nmembers_min = 5\nmembers_max = 3': "members_min 5 is more than",
     'name = "x"\n[training]\nbatch = 2\n[mesh]\nmembers_min = 3': "training.batch 2 gives some",
     'name = "x" name = "y"': "not valid TOML",

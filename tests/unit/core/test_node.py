@@ -10,7 +10,6 @@ from meshd.core.errors import FailureError, UsageError
 from meshd.core.events import WorkerExited
 from meshd.core.messages import (
     CheckpointPart,
-    Commit,
     Finished,
     JobProgress,
     JobUpdate,
@@ -18,6 +17,9 @@ from meshd.core.messages import (
     Progress,
     Propose,
     Refuse,
+    RingAck,
+    RingPlan,
+    RingProposal,
     WorkerFailed,
 )
 from meshd.core.registry import MAX_JOBS
@@ -67,76 +69,80 @@ def test_progress_reaches_every_machine_even_one_that_does_not_train(make_mesh, 
         assert set(machine.node.site.registry.get(job).progress) == members
 
 
-def test_a_killed_worker_stops_the_job_with_a_sentence_and_resume_goes_on(make_mesh, make_spec):
-    mesh = make_mesh(3)
-    job = mesh.submit(mesh[0], make_spec())
+def test_a_killed_worker_of_a_job_that_needs_it_stops_it_with_a_sentence_and_resume_goes_on(
+    make_mesh, make_spec
+):
+    mesh = make_mesh(1)
+    job = mesh.submit(mesh[0], make_spec(least=1))
     mesh.run_until(lambda: training(mesh, job, step=55))
     before = mesh.now
-    mesh.worker_says(mesh[1], WorkerExited("was killed by signal 9"))
+    mesh.worker_says(mesh[0], WorkerExited("was killed by signal 9"))
     mesh.run_until(lambda: all_in(mesh, job, "stopped"))
     assert mesh.now - before < 0.1
-    record = mesh.record(mesh[2], job)
     assert re.fullmatch(
-        r"the worker on desk-2 was killed by signal 9 at step 5[05];"
+        r"the worker on desk-1 was killed by signal 9 at step 5[05];"
         r" `meshd resume fashion` goes on from step 40",
-        record.reason,
+        mesh.record(mesh[0], job).reason,
     )
-    assert all(machine.worker is None for machine in mesh.machines)
-
-    mesh[2].node.resume(job, mesh.now)
-    mesh.perform(mesh[2])
-    mesh.run_until(lambda: all(machine.worker for machine in mesh.machines))
-    for machine in mesh.machines:
-        start = machine.worker.start
-        assert (start.step, start.generation, len(start.slices)) == (40, 2, 5)
-        assert start.carried, "each member has its own carried error of step 40"
+    assert mesh[0].worker is None
+    mesh[0].node.resume(job, mesh.now)
+    mesh.perform(mesh[0])
+    mesh.run_until(lambda: mesh[0].worker is not None)
+    start = mesh[0].worker.start
+    assert (start.step, start.generation, len(start.slices)) == (40, 2, 5)
+    assert start.carried, "each member has its own carried error of step 40"
     mesh.run_until(lambda: all_in(mesh, job, "done"))
 
 
-def test_a_killed_daemon_is_named_within_five_seconds(make_mesh, make_spec):
+def test_a_killed_daemon_is_named_within_five_seconds_and_the_others_go_on(make_mesh, make_spec):
     mesh = make_mesh(3)
-    job = mesh.submit(mesh[0], make_spec())
+    job = mesh.submit(mesh[0], make_spec(least=2))
     mesh.run_until(lambda: training(mesh, job, step=30))
     before = mesh.now
     mesh.kill(mesh[2])
-    mesh.run_until(lambda: all_in(mesh, job, "stopped"))
+    mesh.run_until(lambda: len(mesh.record(mesh[0], job).members) == 2)
     assert mesh.now - before < 5.0
-    assert "desk-3 was lost" in mesh.record(mesh[0], job).reason
-    mesh.run_until(lambda: not mesh[0].node.site.peers.is_alive(mesh[2].key), limit_s=0.2)
+    assert "trains on desk-1 and desk-2; desk-3" in mesh.record(mesh[0], job).reason
+    mesh.run_until(lambda: not mesh[0].node.site.peers.is_alive(mesh[2].key), limit_s=4)
     assert mesh[0].node.site.peers.get(mesh[2].key).state() == "lost"
-    assert mesh[0].worker is None and mesh[1].worker is None
-
-    mesh.restart(mesh[2])
-    mesh.run_until(lambda: all_in(mesh, job, "stopped") and len(mesh.states(job)) == 3)
-    mesh.run_for(10)
-    mesh[0].node.resume(job, mesh.now)
-    mesh.perform(mesh[0])
+    assert mesh[0].worker is not None and mesh[1].worker is not None
     mesh.run_until(lambda: all_in(mesh, job, "done"))
+    assert len(mesh.record(mesh[0], job).results) == 2
 
 
-def test_a_daemon_that_restarts_faster_than_it_is_missed_stops_its_job(make_mesh, make_spec):
+def test_a_daemon_that_restarts_faster_than_it_is_missed_comes_back_as_a_newcomer(
+    make_mesh, make_spec
+):
     mesh = make_mesh(3)
-    job = mesh.submit(mesh[0], make_spec())
+    job = mesh.submit(mesh[0], make_spec(least=2))
     mesh.run_until(lambda: training(mesh, job, step=30))
     mesh.kill(mesh[1])
     mesh.run_for(0.2)
     mesh.restart(mesh[1])
-    mesh.run_until(lambda: all_in(mesh, job, "stopped"), limit_s=2)
-    assert "desk-2" in mesh.record(mesh[0], job).reason
-    assert "restarted" in mesh.record(mesh[0], job).reason
+    mesh.run_until(lambda: len(mesh.record(mesh[0], job).members) == 2, limit_s=3)
+    assert re.search("desk-2 (restarted|broke the link)", mesh.record(mesh[0], job).reason)
+    mesh.run_until(lambda: len(mesh.record(mesh[0], job).members) == 3, limit_s=12)
+    assert mesh[1].worker.start.joins
+    mesh.run_until(lambda: all_in(mesh, job, "done"))
+    assert len(mesh.record(mesh[0], job).results) == 3
 
 
-def test_an_orderly_end_is_told_at_once(make_mesh, make_spec):
+def test_an_orderly_end_hands_over_within_a_second_and_is_told(make_mesh, make_spec):
     mesh = make_mesh(3)
-    job = mesh.submit(mesh[0], make_spec())
+    job = mesh.submit(mesh[0], make_spec(least=2))
     mesh.run_until(lambda: training(mesh, job, step=30))
+    before = mesh.now
     mesh[1].node.leave("was shut down", mesh.now)
     mesh.perform(mesh[1])
+    assert not mesh[1].node.left
+    mesh.run_until(lambda: mesh[1].node.left, limit_s=1.0)
     mesh.kill(mesh[1])
-    mesh.run_until(lambda: all_in(mesh, job, "stopped"), limit_s=0.1)
-    assert mesh.record(mesh[0], job).reason.startswith("desk-2 was shut down; `meshd")
+    assert mesh.now - before < 0.5, "nothing was waited for"
+    mesh.run_until(lambda: mesh.record(mesh[0], job).reason.endswith("desk-2 was shut down"))
     mesh.run_until(lambda: not mesh[0].node.site.peers.is_alive(mesh[1].key), limit_s=0.1)
     assert mesh[0].node.site.peers.get(mesh[1].key).state() == "lost"
+    assert not any("is not heard" in line for machine in mesh.machines for line in machine.log)
+    mesh.run_until(lambda: all_in(mesh, job, "done"))
 
 
 def test_cancel_anywhere_ends_it_everywhere_and_for_good(make_mesh, make_spec):
@@ -169,7 +175,7 @@ def test_holders_that_disagree_about_a_slice_fail_the_job_by_name(make_mesh, mak
     mesh.run_until(lambda: all_in(mesh, job, "failed"))
     reason = mesh.record(mesh[0], job).reason
     assert "desk-3" in reason and "disagree about slice" in reason and "at step 20" in reason
-    assert mesh.record(mesh[0], job).checkpoint.step == 0
+    assert mesh.record(mesh[0], job).checkpoint.step in (0, 20), "20: two of them cover all"
 
 
 def test_broken_data_fails_the_job_for_every_ring(make_mesh, make_spec):
@@ -182,26 +188,20 @@ def test_broken_data_fails_the_job_for_every_ring(make_mesh, make_spec):
     assert "no array named train" in mesh.record(mesh[0], job).reason
 
 
-def test_a_blamed_machine_may_first_say_itself_what_happened(make_mesh, make_spec):
+def test_a_worker_that_gives_up_and_blames_another_is_left_out_and_the_blame_is_a_complaint(
+    make_mesh, make_spec
+):
     mesh = make_mesh(3)
-    job = mesh.submit(mesh[0], make_spec())
+    job = mesh.submit(mesh[0], make_spec(least=2))
     mesh.run_until(lambda: training(mesh, job, step=30))
-    mesh.kill(mesh[2])
-    blames = WorkerFailed("no data from the ring", False, mesh[2].key)
-    mesh.worker_says(mesh[0], blames)
-    mesh.run_until(lambda: all_in(mesh, job, "stopped"), limit_s=5)
-    assert mesh.record(mesh[1], job).reason.startswith("desk-3 was lost")
-
-
-def test_a_blame_that_nothing_explains_stops_the_job_with_that_blame(make_mesh, make_spec):
-    mesh = make_mesh(3)
-    job = mesh.submit(mesh[0], make_spec())
-    mesh.run_until(lambda: training(mesh, job, step=30))
-    mesh.worker_says(mesh[0], WorkerFailed("no data for 10 s", False, mesh[2].key))
-    mesh.run_for(3.5)
-    assert all_in(mesh, job, "training")
-    mesh.run_until(lambda: all_in(mesh, job, "stopped"), limit_s=1)
-    assert "desk-3 is to blame" in mesh.record(mesh[1], job).reason
+    mesh.worker_says(mesh[0], WorkerFailed("its votes cannot be", False, mesh[2].key))
+    mesh.run_until(lambda: len(mesh.record(mesh[1], job).members) == 2, limit_s=2)
+    members = {member.name for member in mesh.record(mesh[1], job).members}
+    assert members == {"desk-2", "desk-3"}, "the blamed one answers, and may stay"
+    assert "the worker on desk-1 gave up: its votes" in mesh.record(mesh[1], job).reason
+    asked = "the ring does not go on: desk-3 is to blame: its votes cannot be"
+    assert any(asked in machine.log for machine in mesh.machines)
+    mesh.run_until(lambda: all_in(mesh, job, "done"))
 
 
 def test_two_jobs_do_not_share_a_machine_and_the_second_says_what_it_waits_for(
@@ -238,7 +238,10 @@ def test_lost_messages_are_repeated(make_mesh, make_spec):
 
     def lose(sender, target, message):
         kind = (sender, target, type(message).__name__)
-        if isinstance(message, Propose | Commit | Finished) and kind not in swallowed:
+        if (
+            isinstance(message, Propose | RingProposal | RingPlan | RingAck | Finished)
+            and kind not in swallowed
+        ):
             swallowed.add(kind)
             return True
         return False
@@ -246,7 +249,13 @@ def test_lost_messages_are_repeated(make_mesh, make_spec):
     mesh.lose = lose
     job = mesh.submit(mesh[0], make_spec())
     mesh.run_until(lambda: all_in(mesh, job, "done"))
-    assert {kind for _, _, kind in swallowed} >= {"Propose", "Commit", "Finished"}
+    assert {kind for _, _, kind in swallowed} >= {
+        "Propose",
+        "RingProposal",
+        "RingPlan",
+        "RingAck",
+        "Finished",
+    }
 
 
 def test_a_lost_update_heals(make_mesh, make_spec):
@@ -288,7 +297,6 @@ def test_who_is_not_a_member_has_no_say(make_mesh, make_spec):
         CheckpointPart(job, record.generation, Step(90), (), BlobId(""), 5),
         Finished(job, record.generation, result),
         Propose(job, record.generation, (mesh[0].key,)),
-        Commit(job, record.generation, Step(0), record.members),
         Refuse(job, record.generation, "no", True),
         Progress(job, Generation(99), progress),
     ):
@@ -308,19 +316,21 @@ def test_a_stranger_is_nobody(make_mesh):
     assert node.site.refused["stranger"] == 1
 
 
-def test_a_machine_taken_off_the_roster_is_disconnected_and_its_ring_stops(make_mesh, make_spec):
+def test_a_machine_taken_off_the_roster_is_disconnected_and_left_out(make_mesh, make_spec):
     mesh = make_mesh(3)
-    job = mesh.submit(mesh[0], make_spec())
+    job = mesh.submit(mesh[0], make_spec(least=2))
     mesh.run_until(lambda: training(mesh, job, step=10))
-    roster = dict(mesh.roster)
-    del roster[mesh[2].key]
-    mesh[0].node.roster(roster, mesh.now)
-    mesh.perform(mesh[0])
-    assert mesh[2].key not in mesh[0].links
-    record = mesh.record(mesh[0], job)
-    assert record.state == "stopped"
-    assert record.reason.startswith("desk-3 was taken off the roster; `meshd resume fashion`")
+    for machine in mesh.machines[:2]:
+        roster = dict(mesh.roster)
+        del roster[mesh[2].key]
+        machine.node.roster(roster, mesh.now)
+        mesh.perform(machine)
+        assert mesh[2].key not in machine.links
+    mesh.run_until(lambda: len(mesh.record(mesh[0], job).members) == 2, limit_s=1)
+    reason = mesh.record(mesh[0], job).reason
+    assert reason == "trains on desk-1 and desk-2; desk-3 was taken off the roster"
     assert "desk-3 was taken off the roster" in mesh[0].notes
+    mesh.run_until(lambda: mesh.record(mesh[0], job).state == "done")
 
 
 def test_a_roster_that_cannot_be_used_is_named_as_the_cause(make_mesh, make_spec):
@@ -330,11 +340,15 @@ def test_a_roster_that_cannot_be_used_is_named_as_the_cause(make_mesh, make_spec
     trouble = "roster.toml cannot be used: not valid TOML; nobody is trusted"
     mesh[0].node.roster({}, mesh.now, trouble)
     mesh.perform(mesh[0])
+    mesh.run_for(0.1)
     reason = mesh.record(mesh[0], job).reason
-    assert re.match(rf"desk-[23] is not trusted any more: {trouble}; `meshd resume", reason)
+    assert re.match(
+        rf"stalled: 1 of at least 3 machines are there; desk-2 is not trusted any more: {trouble}",
+        reason,
+    )
     assert mesh[0].node.member.availability() == (False, f"cannot train: {trouble}")
     mesh[0].node.roster(mesh.roster, mesh.now)
-    assert mesh[0].node.member.availability() == (True, "is free")
+    assert mesh[0].node.member.availability() == (False, "trains fashion")
     mesh[0].node.roster({}, mesh.now, "x\n" * 5000)
     why = mesh[0].node.own_machine().why
     assert "\n" not in why and len(why) < 1100

@@ -1,4 +1,4 @@
-"""The slice map: every parameter in one slice, one owner, whole rows and whole words."""
+"""The slice map: every parameter in one slice, whole rows and whole words."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meshd.core.slices import TensorShape, cut_slices, own_regions, padding_ranges
+from meshd.core.slices import TensorShape, cut_slices, padding_ranges
 
 tensors = st.lists(
     st.tuples(st.integers(1, 300), st.integers(1, 700), st.sampled_from([0, 1, 16, 64, 999])),
@@ -50,38 +50,7 @@ def test_slices_are_aligned_rows_and_dense_come_first(
     assert sum(b - a for a, b in padding_ranges(slice_map)) == offset - slice_map.parameters
 
 
-@given(tensors, gammas, st.integers(1, 40))
-def test_regions_partition_the_slices_in_order(
-    shapes: list[TensorShape], gamma: int, size: int
-) -> None:
-    slice_map = cut_slices(shapes, gamma)
-    regions = own_regions(slice_map, size)
-    assert len(regions) == size
-    assert regions[0].first == 0 and regions[0].start == 0
-    assert regions[-1].last == len(slice_map.slices) and regions[-1].stop == slice_map.padded
-    for a, b in itertools.pairwise(regions):
-        assert (a.last, a.stop) == (b.first, b.start)
-
-
-def test_owners_of_the_demo_network_are_even() -> None:
-    slice_map = cut_slices(
-        [
-            TensorShape("a", 512, 64, 0),
-            TensorShape("b", 512, 512, 16),
-            TensorShape("c", 10, 512, 16),
-        ],
-        256,
-    )
-    sizes = [region.stop - region.start for region in own_regions(slice_map, 3)]
-    assert max(sizes) <= 1.06 * slice_map.padded / 3
-
-
 @pytest.mark.parametrize("gamma", [0, -64, 1, 63, 100])
 def test_gamma_must_be_whole_words(gamma: int) -> None:
     with pytest.raises(ValueError, match="multiple of 64"):
         cut_slices([TensorShape("a", 1, 1, 0)], gamma)
-
-
-def test_a_ring_has_members() -> None:
-    with pytest.raises(ValueError, match="at least one"):
-        own_regions(cut_slices([TensorShape("a", 1, 1, 0)], 64), 0)

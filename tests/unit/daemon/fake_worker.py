@@ -9,12 +9,17 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 from pathlib import Path
 
 from meshd.core.messages import (
     JobProgress,
+    RingAck,
+    RingComplaint,
+    RingPlan,
     SliceFile,
     WorkerCheckpoint,
+    WorkerDismissed,
     WorkerFailed,
     WorkerFinished,
     WorkerProgress,
@@ -68,9 +73,28 @@ def main() -> None:
         link.send(WorkerCheckpoint(Step(7), (SliceFile(0, str(link_path)),), "", 1))
         link.send(WorkerProgress(PROGRESS))
         link.receive()
+    elif mode == "leaves-deaf":
+        link.receive()
+        link.send(WorkerDismissed())
+        while True:
+            signal.pause()
+    elif mode == "leaves":
+        link.receive()
+        threading.Thread(target=lambda: link.receive() or os._exit(1), daemon=True).start()
+        pipe = Path(plan.scratch_folder) / "pipe"
+        os.mkfifo(pipe)
+        link.send(WorkerDismissed())
+        pipe.read_bytes()  # until its last frames are out
+        print("the last frames are out", file=sys.stderr, flush=True)
+    elif mode == "rings":
+        while not isinstance(heard := link.receive(), RingPlan):
+            nothing = {"history": (), "running": heard.ring, "held": (), "going": (), "past": ()}
+            rest = {"speed": 0.0, "leaving": False, "waits": False, "to": heard.ring.captain}
+            link.send(RingAck(plan.job, plan.generation, heard.ring, -1, **nothing, **rest))
+        link.send(RingComplaint(plan.job, plan.generation, heard.ring, "", "does not move"))
     elif mode == "works":
-        start = link.receive()
-        print(f"rank {start.rank} of {len(start.members)}", file=sys.stderr, flush=True)
+        ring = link.receive()
+        print(f"{len(ring.members)} members", file=sys.stderr, flush=True)
         link.send(WorkerProgress(PROGRESS))
         slices = tuple(SliceFile(n, write(plan, f"slice-{n}", b"%d" % n)) for n in range(2))
         link.send(WorkerCheckpoint(Step(7), slices, write(plan, "carried", b"c"), 2))

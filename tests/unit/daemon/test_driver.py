@@ -148,6 +148,18 @@ def test_a_defect_is_told_so_that_the_daemon_ends_and_a_users_mistake_is_not(dri
     drive(scene)
 
 
+def test_a_link_that_breaks_is_told_to_the_node_and_a_leave_ends_by_itself(drive):
+    async def scene(driver):
+        told = []
+        driver.node.link = lambda key, is_up, now: told.append((key, is_up))
+        driver.link_changed(OTHER, False)
+        assert told == [(OTHER, False)]
+        await driver.leave("was shut down")  # nothing runs: at once
+        assert driver.node.left and driver.node.own_machine().why == "was shut down"
+
+    drive(scene)
+
+
 def test_the_timer_fires_by_itself(drive):
     async def scene(driver):
         fired = asyncio.Event()

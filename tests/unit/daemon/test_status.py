@@ -6,12 +6,12 @@ import dataclasses
 
 import pytest
 
-from meshd.core.job import advance, new_record
+from meshd.core.job import advance, new_record, reform, stall
 from meshd.core.jobspec import canonical_json, parse_spec
-from meshd.core.messages import JobProgress, RingMember
+from meshd.core.messages import JobProgress, RingMember, RingName
 from meshd.core.node import Node
 from meshd.core.site import Identity
-from meshd.core.types import BlobId, MachineKey, Step
+from meshd.core.types import BlobId, Generation, MachineKey, Step
 from meshd.daemon.status import STALLED_S, build_status, float32_ring_bytes
 
 ME = Identity(MachineKey("a" * 40), "desk-1", "127.0.0.1", 7419, 1, "0.1", 1)
@@ -52,6 +52,21 @@ def test_the_same_step_told_again_is_no_progress(node: Node) -> None:
     assert "no step was committed for 40 s" in why(node, 140.0)
     job.told(ME.key, progress(8), 139.0)
     assert why(node, 140.0) == "trains on desk-1"
+
+
+def test_a_ring_that_waits_says_for_what_and_which_ring_it_is(node: Node) -> None:
+    job = next(iter(node.site.registry))
+    shown = build_status(node, 101.0, 0.0, 0, lambda key: "")["jobs"][0]
+    assert (shown["ring"], shown["stalled"]) == (0, False)
+    ring = RingName(Generation(3), ME.key)
+    reason = "trains on desk-1; desk-2 was shut down"
+    record = reform(job.record, ring, job.record.members, Step(7), reason)
+    record = stall(record, "nobody who is there has 4 of the slices; desk-2 was lost")
+    node.site.registry.put(record)
+    shown = build_status(node, 160.0, 0.0, 0, lambda key: "")["jobs"][0]
+    assert (shown["ring"], shown["stalled"], shown["state"]) == (3, True, "training")
+    assert shown["why"] == "stalled: nobody who is there has 4 of the slices; desk-2 was lost"
+    assert [member["name"] for member in shown["members"]] == ["desk-1"]
 
 
 def test_savings_are_counted_over_the_steps_of_this_generation(node: Node) -> None:

@@ -12,9 +12,21 @@ from pathlib import Path
 
 import pytest
 
-from meshd.core.effects import StartRing, StartWorker
+from meshd.core.effects import StartWorker, StopWorker, TellWorker
 from meshd.core.events import CheckpointSaved, ModelSaved, WorkerExited
-from meshd.core.messages import RingMember, WorkerFailed, WorkerProgress, WorkerReady
+from meshd.core.messages import (
+    RingAck,
+    RingComplaint,
+    RingLeave,
+    RingMember,
+    RingName,
+    RingPlan,
+    RingProposal,
+    WorkerDismissed,
+    WorkerFailed,
+    WorkerProgress,
+    WorkerReady,
+)
 from meshd.core.types import BlobId, Generation, JobId, MachineKey, Rank, Step
 from meshd.daemon import supervisor as module
 from meshd.daemon.blobs import BlobStore
@@ -24,7 +36,24 @@ from meshd.daemon.supervisor import Supervisor, WorkerSettings, exit_in_words
 FAKE = Path(__file__).with_name("fake_worker.py")
 KEY = MachineKey("ab" * 20)
 JOB = JobId("12" * 16)
-RING = StartRing(JOB, Generation(1), (RingMember(KEY, "desk-1", "127.0.0.1", 4711),), Rank(0))
+ONE = Generation(1)
+NAME = RingName(ONE, KEY)
+PLAN = RingPlan(
+    job=JOB,
+    generation=ONE,
+    ring=NAME,
+    members=(RingMember(KEY, "desk-1", "127.0.0.1", 4711),),
+    machines=(KEY,),
+    step=Step(0),
+    history=(),
+    owners=(Rank(0),),
+    copies=1,
+    shared=(),
+    weights=(),
+    transfers=(),
+    thrown_away=(),
+)
+RING = TellWorker(JOB, ONE, PLAN)
 
 
 class Stage:
@@ -80,7 +109,7 @@ def play(tmp_path, run_async):
 def test_a_worker_that_works_is_heard_and_its_files_become_blobs(play):
     async def scene(stage):
         assert await stage.next() == WorkerReady(4711, 100, 1000)
-        stage.supervisor.start_ring(RING)
+        stage.supervisor.tell(RING)
         assert isinstance(await stage.next(), WorkerProgress)
         saved = await stage.next()
         assert isinstance(saved, CheckpointSaved) and saved.slice_count == 2
@@ -91,9 +120,57 @@ def test_a_worker_that_works_is_heard_and_its_files_become_blobs(play):
         assert isinstance(model, ModelSaved) and model.weight_hash == "ab" * 32
         assert stage.store.path(model.model).read_bytes() == b"model"
         assert await stage.next() == WorkerExited("ended before the job did")
-        assert "rank 0 of 1" in stage.log()
+        assert "1 members" in stage.log()
 
     play("works", scene)
+
+
+def test_what_captain_and_worker_say_passes_through_in_order(play):
+    async def scene(stage):
+        assert isinstance(await stage.next(), WorkerReady)
+        for number in (1, 2, 3):
+            ring = RingName(Generation(number), KEY)
+            stage.supervisor.tell(TellWorker(JOB, ONE, RingProposal(JOB, ONE, ring, (KEY,))))
+        other = RingProposal(JOB, Generation(2), RingName(Generation(9), KEY), (KEY,))
+        stage.supervisor.tell(TellWorker(JOB, Generation(2), other))
+        stage.supervisor.tell(RING)
+        acks = [await stage.next() for _ in range(3)]
+        assert all(isinstance(ack, RingAck) for ack in acks)
+        assert [ack.ring.generation for ack in acks] == [1, 2, 3]
+        assert await stage.next() == RingComplaint(JOB, ONE, NAME, MachineKey(""), "does not move")
+
+    play("rings", scene)
+
+
+def test_a_worker_that_is_let_go_may_see_its_last_frames_off(play):
+    async def scene(stage):
+        assert isinstance(await stage.next(), WorkerReady)
+        leave = RingLeave(JOB, ONE, False, "was shut down")
+        stage.supervisor.tell(TellWorker(JOB, ONE, leave))
+        assert await stage.next() == WorkerDismissed()
+        stage.supervisor.stop(StopWorker(JOB, ONE, "was let go", 20.0))
+        (pipe,) = stage.state.scratch.glob("*/pipe")
+        pipe.write_bytes(b"now")
+        await stage.supervisor.close()
+        assert stage.log()[-2:] == ["the last frames are out", "worker stopped"]
+        assert stage.events.empty(), "its exit is no news"
+
+    play("leaves", scene)
+
+
+def test_grace_ends_even_for_a_worker_that_hears_nothing(play, monkeypatch):
+    monkeypatch.setattr(module, "GRACE_S", 1000.0)
+
+    async def scene(stage):
+        await stage.next()
+        leave = RingLeave(JOB, ONE, False, "was shut down")
+        stage.supervisor.tell(TellWorker(JOB, ONE, leave))
+        assert await stage.next() == WorkerDismissed()
+        stage.supervisor.stop(StopWorker(JOB, ONE, "was let go", 0.01))
+        await stage.supervisor.close()
+        assert stage.log()[-1] == "worker stopped"
+
+    play("leaves-deaf", scene)
 
 
 @pytest.mark.parametrize(
@@ -171,7 +248,7 @@ def test_a_link_out_of_the_scratch_folder_is_not_followed(play):
 def test_a_stopped_worker_goes_at_once_and_its_exit_is_no_news(play):
     async def scene(stage):
         await stage.next()
-        stage.supervisor.stop(JOB, Generation(1))
+        stage.supervisor.stop(StopWorker(JOB, Generation(1), "over"))
         await stage.supervisor.close()
         assert stage.events.empty()
         assert stage.log()[-1] == "worker stopped"
@@ -187,7 +264,7 @@ def test_a_worker_that_hangs_is_killed_after_its_grace(play, monkeypatch):
         while "hanging" not in stage.log():
             await asyncio.sleep(0)
         # It ignores its link: stopping closes ours, but only SIGKILL ends it.
-        stage.supervisor.stop(JOB, Generation(1))
+        stage.supervisor.stop(StopWorker(JOB, Generation(1), "over"))
         await stage.supervisor.close()
         assert stage.events.empty()
 
@@ -197,9 +274,9 @@ def test_a_worker_that_hangs_is_killed_after_its_grace(play, monkeypatch):
 def test_stopping_another_generation_stops_nothing(play):
     async def scene(stage):
         await stage.next()
-        stage.supervisor.stop(JOB, Generation(2))
-        stage.supervisor.stop(JobId("34" * 16), Generation(1))
-        stage.supervisor.start_ring(RING)
+        stage.supervisor.stop(StopWorker(JOB, Generation(2), "over"))
+        stage.supervisor.stop(StopWorker(JobId("34" * 16), ONE, "over"))
+        stage.supervisor.tell(RING)
         assert isinstance(await stage.next(), WorkerProgress)
 
     play("works", scene)
@@ -208,7 +285,7 @@ def test_stopping_another_generation_stops_nothing(play):
 def test_the_next_worker_starts_when_the_last_one_is_gone(play):
     async def scene(stage):
         await stage.next()
-        stage.supervisor.stop(JOB, Generation(1))
+        stage.supervisor.stop(StopWorker(JOB, Generation(1), "over"))
         await stage.start(generation=2)
         generation, event = await stage.events.get()
         assert (generation, type(event)) == (2, WorkerReady)
@@ -221,7 +298,7 @@ def test_the_next_worker_starts_when_the_last_one_is_gone(play):
 
 def test_a_worker_stopped_before_it_began_never_begins(play):
     async def scene(stage):
-        stage.supervisor.stop(JOB, Generation(1))
+        stage.supervisor.stop(StopWorker(JOB, Generation(1), "over"))
         await stage.supervisor.close()
         assert stage.events.empty()
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meshd.core.messages import Goodbye, Heartbeat, RingMember
-from meshd.net.bulk import BulkLink
+from meshd.net.bulk import BulkLinks, LinkLost, Received
 from meshd.net.control import ControlLinks
 from meshd.net.counting import (
     PING_BYTES,
@@ -132,16 +132,18 @@ async def test_a_refused_handshake_is_counted_by_who_refuses(machine: Make) -> N
 async def test_bulk_bytes_are_exact_handshake_included(machine: Make) -> None:
     ada, bob = machine("ada"), machine("bob")
     bob.trust(ada)
-    a = BulkLink(ada.keys, ada.roster, HOST)
-    b = BulkLink(bob.keys, bob.roster, HOST)
+    a = BulkLinks(ada.keys, ada.roster, HOST)
+    b = BulkLinks(bob.keys, bob.roster, HOST)
     proxy = CountingProxy(b.port)
-    a.connect(RingMember(bob.key, "bob", HOST, await proxy.start()))
-    b.expect(ada.key)
+    a.reach([RingMember(bob.key, "bob", HOST, await proxy.start())])
+    b.expect({ada.key})
     for size in PAYLOADS:
-        header = BulkHeader(0, 1, 0, 0, 0, size)
-        await asyncio.to_thread(a.send, header, bytes(size))
-        got = await asyncio.to_thread(b.receive, 30.0)
-        assert got is not None and len(got[1]) == size
+        a.send(bob.key, BulkHeader(0, 1, 0, 0, 0, size), bytes(size))
+        came: list[Received | LinkLost] = []
+        while not came:
+            await asyncio.to_thread(a.wait, 0.05)
+            came = await asyncio.to_thread(b.wait, 0.05)
+        assert isinstance(came[0], Received) and len(came[0].payload) == size
         await proxy.settle(lambda: a.bytes_sent, lambda: b.bytes_sent)
     assert a.bytes_sent > sum(PAYLOADS) and b.bytes_sent > 64
     await asyncio.to_thread(a.close, 0)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import queue
 import threading
+from collections.abc import Callable
 
 import torch
 
 from meshd.data.dataset import Dataset
-from meshd.train.collective import local_ring
+from meshd.train.collective import Frame, local_ring
 from meshd.train.trainer import Stepped, Trainer
 
 
@@ -30,7 +32,7 @@ def run_members(
                     return
         except BaseException as error:
             errors.append(error)
-            trainers[rank].exchange._collective.leave()
+            trainers[rank]._collective.leave()
 
     threads = [threading.Thread(target=run, args=(rank,)) for rank in range(len(trainers))]
     for thread in threads:
@@ -44,3 +46,32 @@ def run_members(
 
 def ring_of(spec, data: Dataset, members: int) -> list[Trainer]:
     return [Trainer(spec, data, member) for member in local_ring(members)]
+
+
+def begun(spec, data: Dataset, members: int) -> list[Trainer]:
+    """A ring's trainers, started from the job's seed."""
+    trainers = ring_of(spec, data, members)
+    for trainer in trainers:
+        trainer.begin()
+    return trainers
+
+
+class Between(queue.Queue):
+    """A member's incoming frames, some of which get other payloads on their way.
+
+    `change(frame)`: the payload to hand on.
+    """
+
+    def __init__(self, change: Callable[[Frame], bytes]) -> None:
+        super().__init__()
+        self._change = change
+
+    def get(self, *args, **kwargs) -> Frame | None:
+        item = super().get(*args, **kwargs)
+        return item if item is None else (*item[:-1], self._change(item))
+
+
+def tamper(trainer: Trainer, change: Callable[[Frame], bytes]) -> None:
+    """Let `change` have what comes to this member."""
+    member = trainer._collective
+    member._links[member.rank] = Between(change)

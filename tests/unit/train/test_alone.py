@@ -260,7 +260,7 @@ def test_latents_that_are_not_finite_cost_no_traceback(tmp_path: Path) -> None:
     run = Alone(job("epochs = 1"), clusters(), tmp_path / "c", 1)
     run.begin()
     board = Board(tmp_path / "board", run, pytest.fail)
-    first, second, *_ = run.trainer.exchange.states.values()
+    first, second, *_ = run.trainer.holding.states.values()
     first.latents[0] = np.inf
     second.latents[:] = np.nan
     board.evaluated(Evaluated(step=1, epoch=1, accuracy=0.5))

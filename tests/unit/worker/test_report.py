@@ -66,12 +66,8 @@ class FullDisk:
 
     statistics = RunningStatistics(torch.nn.Sequential())
 
-    class exchange:
+    class holding:
         states = (None, None)
-
-        @staticmethod
-        def kept_slices() -> list[int]:
-            return [0, 1]
 
 
 def test_a_full_disk_costs_one_checkpoint_and_leaves_nothing_behind(
@@ -84,7 +80,7 @@ def test_a_full_disk_costs_one_checkpoint_and_leaves_nothing_behind(
 
     monkeypatch.setattr("meshd.worker.report.write_slice", write)
     link = Link()
-    save_checkpoint(FullDisk, 40, tmp_path, link)
+    save_checkpoint(FullDisk, [0, 1], 40, tmp_path, link)
     assert link.sent == []
     assert "no checkpoint at step 40: No space left on device" in capsys.readouterr().err
     assert list(tmp_path.glob("checkpoint-40/*")) == []

@@ -7,7 +7,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,17 +15,23 @@ import pytest
 
 from meshd.core.jobspec import JobSpec, canonical_json, parse_spec
 from meshd.core.messages import (
+    RingAck,
+    RingComplaint,
+    RingLeave,
     RingMember,
-    RingStart,
     SliceFile,
     WorkerCheckpoint,
+    WorkerDismissed,
     WorkerFailed,
     WorkerFinished,
     WorkerPlan,
     WorkerProgress,
     WorkerReady,
 )
-from meshd.core.types import Generation, JobId, Rank, Step
+from meshd.core.ring.agreement import Cargo, Plan, Proposal, RingId
+from meshd.core.ring.plan import Shape, make_plan
+from meshd.core.ring.wire_forms import ack_of, plan_message, proposal_message, shape_of
+from meshd.core.types import Generation, JobId, Step
 from meshd.data.load import load_npz
 from meshd.hbnn.export import load_model, weight_hash
 from meshd.net.keys import load_or_create_keys
@@ -67,6 +73,7 @@ def spec_of(kind: str = "votes", network: dict[str, object] = MLP, **training: f
             "network": network,
             "training": settings | {"checkpoint_steps": 5} | training,
             "exchange": {"kind": kind, "gamma": 64},
+            "mesh": {"shares": "equal"},
         }
     )
 
@@ -89,6 +96,8 @@ class Member:
         self.folder = folder
         folder.mkdir(mode=0o700)
         self.key = load_or_create_keys(folder).public
+        self.address: RingMember
+        self.shape: Shape
         ours, theirs = socket.socketpair()
         ours.settimeout(PATIENCE_S)
         self.link = WorkerEnd(ours.detach())
@@ -116,6 +125,7 @@ class Member:
             "step": Step(0),
             "slices": (),
             "carried_path": "",
+            "joins": False,
         }
         self.link.send(WorkerPlan(**(settings | changes)))  # type: ignore[arg-type]
 
@@ -148,28 +158,50 @@ def members(tmp_path: Path, count: int) -> Iterator[list[Member]]:
                 member.process.stderr.close()
 
 
-def start_ring(group: list[Member]) -> None:
-    ports = [member.until(WorkerReady)[-1].port for member in group]  # type: ignore[attr-defined]
-    ring = tuple(
-        RingMember(member.key, member.name, "127.0.0.1", port)
-        for member, port in zip(group, ports, strict=True)
-    )
-    for rank, member in enumerate(group):
-        member.link.send(RingStart(ring, Rank(rank)))
+def start_ring(group: list[Member]) -> Plan:
+    """Be the daemons of all and the captain: ask for a ring, hear all, decide."""
+    for member in group:
+        ready = member.until(WorkerReady)[-1]
+        assert isinstance(ready, WorkerReady)
+        member.address = RingMember(member.key, member.name, "127.0.0.1", ready.port)
+        member.shape = shape_of(ready.shape)
+    return reform(group, 1)
+
+
+def reform(group: list[Member], number: int, before: Sequence[Member] = ()) -> Plan:
+    """A new ring of these members, with `number` as its generation."""
+    ring = RingId(number, group[0].key)
+    order = tuple(member.key for member in before or group)
+    proposal = Proposal(ring, tuple(member.key for member in group))
+    acks = {}
+    for member in group:
+        member.link.send(proposal_message(JOB, Generation(1), proposal))
+    for member in group:
+        ack = member.until(RingAck)[-1]
+        while isinstance(ack, RingAck) and ack.ring.generation < number:  # repeated meanwhile
+            ack = member.until(RingAck)[-1]
+        assert isinstance(ack, RingAck) and ack.to == group[0].key
+        acks[member.key] = ack_of(ack)
+    plan = make_plan(ring, acks, order, group[0].shape)
+    assert isinstance(plan, Plan), plan
+    addresses = {member.key: member.address for member in group}
+    for member in group:
+        member.link.send(plan_message(JOB, Generation(1), plan, addresses))
+    return plan
 
 
 @pytest.mark.parametrize("count", [1, 3])
 def test_workers_train_what_the_simulation_trains(tmp_path: Path, data: Path, count: int) -> None:
     spec = spec_of()
     simulation = Simulation(spec, load_npz(data), count)
-    for step in range(simulation.steps):
-        simulation.step(step)
     with members(tmp_path, count) as group:
         for member in group:
             member.plan(spec, data)
-        start_ring(group)
+        plan = start_ring(group)
         heard = [member.until(WorkerFinished) for member in group]
         assert [member.process.wait(PATIENCE_S) for member in group] == [0] * count
+    for step in range(simulation.steps):
+        simulation.step(step, plan.owners)
     finished = [messages[-1] for messages in heard]
     assert {f.weight_hash for f in finished} == {weight_hash(simulation.net)}
     assert len({f.progress.accuracy for f in finished}) == 1
@@ -246,8 +278,6 @@ def test_what_goes_wrong_is_one_sentence(
 ) -> None:
     with members(tmp_path, 1) as (member,):
         member.plan(spec_of(), data, **change)
-        if "step" in change:
-            start_ring([member])
         failed = member.until(WorkerFailed)[-1]
         assert isinstance(failed, WorkerFailed)
         assert sentence in failed.reason and "\n" not in failed.reason
@@ -282,3 +312,57 @@ def test_a_descriptor_that_is_no_link(tmp_path: Path) -> None:
     os.close(write_end)
     assert done.returncode == 1
     assert "no link to a daemon" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_killed_member_costs_the_others_nothing_but_its_part(tmp_path: Path, data: Path) -> None:
+    spec = spec_of(epochs=40)
+    with members(tmp_path, 3) as group:
+        for member in group:
+            member.plan(spec, data)
+        start_ring(group)
+        group[0].until(WorkerProgress)
+        group[1].process.kill()
+        complaint = group[0].until(RingComplaint)[-1]
+        assert isinstance(complaint, RingComplaint)
+        assert (complaint.about, complaint.why) == (group[1].key, "closed its link")
+        rest = [group[0], group[2]]
+        plan = reform(rest, 2, group)
+        assert plan.step > 0 and plan.order == (group[0].key, group[2].key)
+        assert not plan.thrown_away
+        finished = [member.until(WorkerFinished)[-1] for member in rest]
+    assert len({one.weight_hash for one in finished}) == 1  # type: ignore[attr-defined]
+    assert {one.progress.step for one in finished} == {160}  # type: ignore[attr-defined]
+
+
+def test_a_newcomer_is_given_what_it_needs(tmp_path: Path, data: Path) -> None:
+    """Running statistics and dropout too: all train the same network from then on."""
+    spec = spec_of(network=CONVOLUTIONS, epochs=40)
+    with members(tmp_path, 3) as group:
+        for member in group:
+            member.plan(spec, data, joins=member is group[2])
+        ready = group[2].until(WorkerReady)[-1]
+        assert isinstance(ready, WorkerReady)
+        group[2].address = RingMember(group[2].key, "m2", "127.0.0.1", ready.port)
+        start_ring(group[:2])
+        group[0].until(WorkerProgress)
+        plan = reform(group, 2, group[:2])
+        assert plan.step > 0 and group[2].key in plan.order
+        finished = [member.until(WorkerFinished)[-1] for member in group]
+    assert len({one.weight_hash for one in finished}) == 1  # type: ignore[attr-defined]
+
+
+def test_a_leaver_hands_over_and_goes(tmp_path: Path, data: Path) -> None:
+    spec = spec_of(epochs=40)
+    with members(tmp_path, 3) as group:
+        for member in group:
+            member.plan(spec, data)
+        start_ring(group)
+        group[0].until(WorkerProgress)
+        group[2].link.send(RingLeave(JOB, Generation(1), False, "the owner is back"))
+        plan = reform(group, 2)
+        assert plan.order == (group[0].key, group[1].key)
+        assert {t.donor for t in plan.transfers if t.cargo is Cargo.CARRIED} == {group[2].key}
+        group[2].until(WorkerDismissed)
+        assert group[2].process.wait(PATIENCE_S) == 0
+        finished = [member.until(WorkerFinished)[-1] for member in group[:2]]
+    assert len({one.weight_hash for one in finished}) == 1  # type: ignore[attr-defined]

@@ -11,6 +11,7 @@ from meshd.core.ring.captain import (
     BARRED_S,
     FALL_BACK_S,
     JOIN_BATCH_S,
+    UNSUSPECTED_S,
     Ask,
     CaptainEffect,
     Formed,
@@ -92,10 +93,13 @@ def test_it_asks_again_those_that_are_silent() -> None:
     assert talk.asked() == [A, C]
 
 
-def test_it_leaves_out_the_silent_when_their_time_is_over() -> None:
+@pytest.mark.parametrize("suspected", [True, False])
+def test_it_leaves_out_the_silent_when_their_time_is_over(suspected: bool) -> None:
+    """Sooner who was complained about: the others have done nothing but take their time."""
     talk = Talk()
     talk.form(A, B, C)
-    talk.captain.form((A, B, C), "x", talk.now)
+    about = C if suspected else MachineKey("")
+    talk.captain.complains(A, talk.captain.newest, about, "x", talk.now)
     talk.said()
     talk.ack(A)
     talk.ack(B)
@@ -103,10 +107,10 @@ def test_it_leaves_out_the_silent_when_their_time_is_over() -> None:
     while talk.captain.asks:
         waited += 0.1
         talk.later(0.1)
-        assert waited < 1.0
+        assert waited < (1.0 if suspected else UNSUSPECTED_S + 0.1)
     plan = next(e.plan for e in talk.said() if isinstance(e, Formed))
     assert plan.order == (A, B)
-    assert waited > 0.5
+    assert waited > (0.5 if suspected else UNSUSPECTED_S - 0.1)
 
 
 def test_at_first_it_waits_longer() -> None:
