@@ -221,21 +221,26 @@ class CarryingHolding(SliceHolding):
         super().forget()
         self.carried[:] = 0
 
-    def hand_over(self) -> Payload:
-        """As `SliceHolding.hand_over`: float32 (parameters,)."""
-        payload = self.carried_error().tobytes()
-        self.carried[:] = 0
+    def hand_over(self, index: int) -> Payload:
+        """As `SliceHolding.hand_over`: float32 (size,)."""
+        own = self._carried_on(index)
+        payload = own.tobytes()
+        own[:] = 0
         return payload
 
-    def take_over(self, payload: Payload) -> None:
+    def take_over(self, index: int, payload: Payload) -> None:
         """As `SliceHolding.take_over`: it is added to this member's own."""
-        places = self.parameters.real_places()
-        came = state_bytes.unpack_floats(payload, int(places.sum()))
+        own = self._carried_on(index)
         with np.errstate(over="ignore"):
-            total = self.carried[places] + came
+            total = own + state_bytes.unpack_floats(payload, own.size)
         if not bool(np.isfinite(total).all()):
             raise BadPayloadError("a carried error that cannot be")
-        self.carried[places] = total
+        own[:] = total
+
+    def _carried_on(self, index: int) -> Floats:
+        """A view of e on one slice (size,)."""
+        part = self.slices[index]
+        return self.carried[part.offset : part.offset + part.size]
 
 
 def _bucket_runs(

@@ -262,7 +262,7 @@ class SliceHolding:
             )
         if cargo is Cargo.STATISTICS:
             return self.statistics.vector().tobytes()
-        return self.hand_over()
+        return self.hand_over(index)
 
     def store(self, cargo: Cargo, index: int, payload: Payload) -> None:
         """As `Holding.store`."""
@@ -288,7 +288,7 @@ class SliceHolding:
                 raise BadPayloadError("running statistics that are impossible")
             self.statistics.load(vector)
         else:
-            self.take_over(payload)
+            self.take_over(index, payload)
         self.parameters.show()
 
     def carried_error(self) -> Floats:
@@ -300,11 +300,11 @@ class SliceHolding:
         if carried.size:
             raise ValueError("a carried error where nothing is carried")
 
-    def hand_over(self) -> Payload:
-        """A leaver's carried error, which is gone from here then."""
+    def hand_over(self, index: int) -> Payload:
+        """A leaver's carried error on a slice, which is gone from here then."""
         return b""
 
-    def take_over(self, payload: Payload) -> None:
-        """A leaver's carried error comes here."""
+    def take_over(self, index: int, payload: Payload) -> None:
+        """A leaver's carried error on a slice comes here."""
         if len(payload):
             raise BadPayloadError("a carried error where nothing is carried")

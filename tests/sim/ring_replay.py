@@ -62,8 +62,8 @@ class Replay:
         """Something that happened to a member's carried error between two steps."""
         carried = self.of(key)
         if entry[0] in ("forget", "handed over"):
-            for i, numbers in carried.items():
-                self.gone[i] = [a + b for a, b in zip(self.gone[i], numbers, strict=True)]
+            for i in entry[1:] or list(carried):
+                self.gone[i] = [a + b for a, b in zip(self.gone[i], carried[i], strict=True)]
                 carried[i] = [0] * ELEMENTS
         elif entry[0] == "given":
             for i, numbers in entry[1].items():

@@ -261,9 +261,9 @@ class ToyHolding:
         if cargo is Cargo.WEIGHTS:
             return json.dumps(self.weights[index]).encode()
         assert cargo is Cargo.CARRIED
-        payload = encode({i: (e, 0) for i, e in self.carried.items()})
-        self.carried = {i: [0] * ELEMENTS for i in self.carried}
-        self.log.append(("handed over",))
+        payload = encode({index: (self.carried[index], 0)})
+        self.carried[index] = [0] * ELEMENTS
+        self.log.append(("handed over", index))
         return payload
 
     def store(self, cargo: Cargo, index: int, payload: bytes) -> None:

@@ -108,7 +108,7 @@ class Cargo(IntEnum):
     PAST = 3
     """The results of the last step, chunk by chunk, for one that was left behind by it."""
     CARRIED = 4
-    """A leaver's carried error."""
+    """A leaver's carried error on one slice."""
     STATISTICS = 5
     """Running statistics of normalisation."""
 
@@ -117,7 +117,7 @@ class Cargo(IntEnum):
 class Transfer:
     """One thing that one machine sends another before the ring goes on.
 
-    index: the slice, of SLICE and WEIGHTS; else 0.
+    index: the slice, of SLICE, WEIGHTS and CARRIED; else 0.
     """
 
     cargo: Cargo
@@ -160,7 +160,7 @@ class Plan:
             return "a slice is nobody's"
         if any(t.receiver == t.donor for t in self.transfers):
             return "a machine is to send itself something"
-        sent = {Cargo.SLICE, Cargo.WEIGHTS}
+        sent = {Cargo.SLICE, Cargo.WEIGHTS, Cargo.CARRIED}
         if any(t.cargo in sent and not 0 <= t.index < len(self.owners) for t in self.transfers):
             return "a transfer of no slice"
         return ""

@@ -206,12 +206,14 @@ def _cargo(
 
 
 def _carried(plan: Plan, acks: Acks, world: _World) -> list[Transfer]:
-    """A leaver of this state gives its carried error to its successor among those who stay."""
+    """A leaver of this state gives its carried error to who follows it among those who stay."""
     staying = [key for key in plan.order if key in world.members()] or list(plan.order)
-    leavers = [key for key in world.members() if acks[key].leaving]
     return [
-        Transfer(Cargo.CARRIED, 0, key, min((k for k in staying if k > key), default=min(staying)))
-        for key in leavers
+        Transfer(Cargo.CARRIED, index, key, heir)
+        for key in world.members()
+        if acks[key].leaving
+        for heir in [min((k for k in staying if k > key), default=min(staying))]
+        for index in range(len(plan.owners))
     ]
 
 

@@ -10,10 +10,16 @@ import sys
 import pytest
 
 from meshd.core.errors import NotRunningError, RemoteProtocolError
-from meshd.core.messages import Goodbye, RingStart, WorkerFailed, WorkerReady
-from meshd.core.types import Rank
+from meshd.core.messages import Goodbye, RingLeave, WorkerFailed, WorkerReady
+from meshd.core.types import Generation, JobId
 from meshd.net.stream import frame
 from meshd.net.worker_link import DaemonEnd, WorkerEnd
+
+
+def leave(number: int) -> RingLeave:
+    """A message to a worker that says a number."""
+    return RingLeave(JobId("0f" * 16), Generation(1), False, str(number))
+
 
 CHILD = """
 import sys
@@ -22,7 +28,7 @@ from meshd.net.worker_link import WorkerEnd
 end = WorkerEnd(int(sys.argv[1]))
 end.send(WorkerReady(40001, 7))
 while (message := end.receive()) is not None:
-    end.send(WorkerReady(message.rank + 1, 8))
+    end.send(WorkerReady(int(message.why) + 1, 8))
 sys.exit(3)
 """
 
@@ -35,7 +41,7 @@ async def test_a_worker_answers_and_ends_with_its_daemon() -> None:
     theirs.close()
     assert await ours.receive() == WorkerReady(40001, 7)
     for rank in range(5):
-        await ours.send(RingStart((), Rank(rank)))
+        await ours.send(leave(rank))
         assert await ours.receive() == WorkerReady(rank + 1, 8)
     await ours.close()
     assert await child.wait() == 3, "the end of the stream ended the worker"
@@ -50,7 +56,7 @@ async def test_the_death_of_a_worker_is_the_end_of_the_stream() -> None:
     assert await ours.receive() is not None
     child.kill()
     assert await ours.receive() is None
-    await ours.send(RingStart((), Rank(0)))  # to nobody: no error, receive says it
+    await ours.send(leave(0))  # to nobody: no error, receive says it
     assert await child.wait() == -9
     await ours.close()
 
@@ -73,8 +79,8 @@ async def test_closing_ends_a_receive_that_waits() -> None:
     ours, theirs = await DaemonEnd.open()
     worker = WorkerEnd(theirs.detach())
     waiting = asyncio.create_task(asyncio.to_thread(worker.receive))
-    await ours.send(RingStart((), Rank(0)))
-    assert await waiting == RingStart((), Rank(0))
+    await ours.send(leave(0))
+    assert await waiting == leave(0)
     waiting = asyncio.create_task(asyncio.to_thread(worker.receive))
     worker.close()
     assert await waiting is None

@@ -77,13 +77,17 @@ class RealHolding:
     def load(self, cargo: Cargo, index: int) -> bytes:
         payload = self.holding.load(cargo, index)
         if cargo is Cargo.CARRIED:
-            self.log.append(("handed over",))
+            self.log.append(("handed over", self._place(index)))
         return payload
 
     def store(self, cargo: Cargo, index: int, payload: bytes) -> None:
         self.holding.store(cargo, index, payload)
         if cargo is Cargo.CARRIED:
-            self.log.append(("given", np.frombuffer(payload, np.float32)))
+            self.log.append(("given", self._place(index), np.frombuffer(payload, np.float32)))
+
+    def _place(self, index: int) -> slice:
+        part = self.holding.slices[index]
+        return slice(part.offset, part.offset + part.size)
 
 
 def check(world: World, finished: Node) -> None:
@@ -102,7 +106,7 @@ def check(world: World, finished: Node) -> None:
         for key in plan.order:
             log = world.nodes[key].log
             begins = [i for i in range(at[key], len(log)) if log[i][:3] == ("begin", step, ring)]
-            between(replay.carried_of(key), log[at[key] : begins[-1]], real)
+            between(replay.carried_of(key), log[at[key] : begins[-1]])
             at[key] = begins[-1]
         replay.order = list(plan.order)
         replay.step(step, plan.owners)
@@ -110,13 +114,15 @@ def check(world: World, finished: Node) -> None:
     same_state(replay, finished, real)
 
 
-def between(carried: np.ndarray, log: list[tuple], real: np.ndarray) -> None:
+def between(carried: np.ndarray, log: list[tuple]) -> None:
     """Apply what happened to a member's carried error between two of its steps."""
     for entry in log:
-        if entry[0] in ("forget", "handed over"):
+        if entry[0] == "forget":
             carried[:] = 0
+        elif entry[0] == "handed over":
+            carried[entry[1]] = 0
         elif entry[0] == "given":
-            carried[real] += entry[1]
+            carried[entry[1]] += entry[2]
 
 
 def same_state(replay: Simulation, node: Node, real: np.ndarray) -> None:

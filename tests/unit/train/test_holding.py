@@ -128,7 +128,8 @@ def test_a_step_undone_after_state_moved_keeps_carried_errors() -> None:
     for holding in ring.holdings:
         holding.abort()
     leaver, heir = ring.holdings[2], ring.holdings[0]
-    heir.store(Cargo.CARRIED, 0, leaver.load(Cargo.CARRIED, 0))
+    for part in leaver.slices:
+        heir.store(Cargo.CARRIED, part.index, leaver.load(Cargo.CARRIED, part.index))
     assert not leaver.carried.any()
     assert heir.carried_error().tobytes() == (carried[0] + carried[2]).tobytes()
     assert ring.holdings[1].carried_error().tobytes() == carried[1].tobytes()
@@ -342,7 +343,7 @@ def test_what_cannot_be_is_refused_and_changes_nothing(cargo: Cargo, pair, data)
     assert (state.moments[1] >= 0).all()
     receiver.holding.store(cargo, index, sound)
     if cargo is Cargo.CARRIED:
-        receiver.holding.hand_over()
+        receiver.holding.hand_over(index)
 
 
 def test_latents_that_no_network_shows_are_refused() -> None:
@@ -377,10 +378,11 @@ def test_carried_errors_keep_their_sum(pair, seed: int) -> None:
     for holding in (leaver, heir):
         holding.set_carried(generator.standard_normal(int(real.sum()), np.float32))
     total = leaver.carried_error() + heir.carried_error()
-    heir.take_over(leaver.hand_over())
+    for part in leaver.slices:
+        heir.take_over(part.index, leaver.hand_over(part.index))
     assert heir.carried_error().tobytes() == total.tobytes()
     assert not leaver.carried.any() and not heir.carried[~real].any()
-    heir.hand_over()
+    heir.carried[:] = 0
 
 
 def test_a_gradient_is_the_holdings_weight_times_the_members() -> None:
