@@ -194,6 +194,7 @@ class Supervisor:
         ]
         try:
             await self._hear(worker)
+            await worker.link.close()  # a worker that is done waits for this
             code = await self._wait(worker)
             await asyncio.wait(helpers[:1], timeout=GRACE_S)
         finally:

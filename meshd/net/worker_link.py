@@ -103,6 +103,14 @@ class WorkerEnd:
         except OSError:
             return None
 
+    def finish(self) -> None:
+        """Say nothing more: the daemon reads what was sent to its end, then closes.
+
+        Who closes instead takes with it what the daemon has not read yet, should that be writing.
+        """
+        with contextlib.suppress(OSError):
+            self._link.shutdown(socket.SHUT_WR)
+
     def close(self) -> None:
         """Close; a `receive` that waits in another thread ends with None."""
         with contextlib.suppress(OSError):

@@ -6,7 +6,6 @@ Exit codes: 0 the last step is committed, 1 the run failed (the daemon was told 
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 
 from meshd.core.errors import MeshdError
@@ -32,11 +31,7 @@ def main() -> int:
         # torch takes seconds to load; from here on the lifeline ends the process if the daemon does
         from meshd.worker.run import run_plan
 
-        code = run_plan(plan, lifeline)
-        sys.stderr.flush()
-        # All links are closed and flushed. To take torch apart costs another second, in which the
-        # owner of the machine waits for it.
-        os._exit(code)
+        lifeline.exit(run_plan(plan, lifeline))
     except MeshdError as error:
         print(f"meshd worker: {error}", file=sys.stderr)
         return 1

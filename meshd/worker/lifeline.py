@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 import threading
-from typing import Protocol
+from typing import NoReturn, Protocol
 
 from meshd.core.errors import RemoteProtocolError
 from meshd.core.messages import RingLeave, RingMember, RingPlan, RingProposal
@@ -20,6 +20,8 @@ from meshd.core.ring.wire_forms import plan_of, proposal_of
 from meshd.net.worker_link import WorkerEnd
 
 PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
+
+FAREWELL_S = 5.0  # a daemon reads within milliseconds; one that is stopped is not waited for
 
 
 def die_with_parent() -> None:
@@ -56,6 +58,7 @@ class Lifeline:
         self._early: list[object] = []
         self._ear: RingEar | None = None
         self._lock = threading.Lock()
+        self._code = 1
 
     def start(self) -> None:
         """Begin to listen."""
@@ -65,6 +68,17 @@ class Lifeline:
         """Tell the daemon; NotRunningError when it is gone. From any thread."""
         with self._lock:
             self._link.send(message)
+
+    def exit(self, code: int) -> NoReturn:
+        """End the process, once the daemon has heard all that was said. Does not return.
+
+        At once then: to take torch apart costs another second, in which the owner waits.
+        """
+        sys.stderr.flush()
+        self._code = code
+        self._link.finish()
+        threading.Event().wait(FAREWELL_S)
+        os._exit(code)
 
     def hand_to(self, ear: RingEar) -> None:
         """From here on this hears what captains say; what came before first."""
@@ -81,7 +95,9 @@ class Lifeline:
             except RemoteProtocolError:
                 message = None
             if message is None:
-                os._exit(1)  # not sys.exit: the main thread may be inside a kernel or a product
+                os._exit(
+                    self._code
+                )  # not sys.exit: the main thread may be inside a kernel or a product
             with self._lock:
                 ear = self._ear
                 if ear is None:

@@ -7,12 +7,14 @@ holding, whose carried error leaves a log for the replay by `oracle.Simulation`.
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from meshd.core.jobspec import JobSpec
 from meshd.core.ring.agreement import Cargo, Plan
+from meshd.core.ring.effects import FrameHead
 from meshd.core.ring.plan import Shape
 from meshd.data.dataset import Dataset
 from meshd.hbnn.export import weight_hash
@@ -135,4 +137,17 @@ def same_state(replay: Simulation, node: Node, real: np.ndarray) -> None:
             assert got.tobytes() == moment.tobytes()
 
 
-__all__ = ["RealJob", "Weather", "World", "check", "faults"]
+Frame = Callable[[str, str, FrameHead], None]
+
+
+def watch(world: World, frame: Frame) -> None:
+    """Look at each frame between two machines before it arrives."""
+
+    def hook(what: str, a: str, b: str, head: FrameHead | None) -> None:
+        if head is not None:
+            frame(a, b, head)
+
+    world.links.hook = hook
+
+
+__all__ = ["RealJob", "Weather", "World", "check", "faults", "watch"]
