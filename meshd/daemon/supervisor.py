@@ -193,8 +193,8 @@ class Supervisor:
             asyncio.create_task(self._hand_on(worker)),
         ]
         try:
-            await self._hear(worker)
-            await worker.link.close()  # a worker that is done waits for this
+            if await self._hear(worker):
+                await worker.link.close()  # a worker that is done waits for this
             code = await self._wait(worker)
             await asyncio.wait(helpers[:1], timeout=GRACE_S)
         finally:
@@ -227,19 +227,19 @@ class Supervisor:
             joins=effect.joins,
         )
 
-    async def _hear(self, worker: _Worker) -> None:
-        """Its messages, in order, until its end of the link closes or nonsense comes."""
+    async def _hear(self, worker: _Worker) -> bool:
+        """Its messages, in order, until its end of the link closes; False if nonsense comes."""
         assert worker.link is not None  # noqa: S101 - set by `_run`
         while True:
             try:
                 message = await worker.link.receive()
                 if message is None:
-                    return
+                    return True
                 self._tell(worker, await self._take(worker, message))
             except MeshdError as error:
                 failed = WorkerFailed(f"what it reported cannot be used: {error}", False)
                 self._tell(worker, failed)
-                return
+                return False
 
     def _tell(self, worker: _Worker, event: WorkerEvent | None) -> None:
         if event is not None and not worker.stopped:
